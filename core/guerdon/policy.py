@@ -14,10 +14,11 @@ from guerdon.task import Message, Task
 class Endpoint(Protocol):
     """What a backend yields: something that answers chat completions.
 
-    `model` is the name to send in requests. `complete` takes the body of an OpenAI chat completion request and returns the
-    body of its response; where the server gives them, `prompt_token_ids` and each choice's `token_ids` and `logprobs`
-    are in it, shaped as vLLM does. It raises `BackendError` and does its own retries. `task` is whose rollout asks;
-    servers ignore it. `load_adapter` makes later requests be answered with this LoRA adapter, `None` with the base.
+    `model` is the name to send in requests. `complete` takes the body of an OpenAI chat completion request and
+    returns the body of its response; where the server gives them, `prompt_token_ids` and each choice's `token_ids`
+    and `logprobs` are in it, shaped as vLLM does. It raises `BackendError` and does its own retries. `task` is whose
+    rollout asks; servers ignore it. `load_adapter` makes later requests be answered with this LoRA adapter, `None`
+    with the base.
     """
 
     model: str

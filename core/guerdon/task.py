@@ -12,8 +12,9 @@ Message = dict[str, Any]
 class Task:
     """One problem.
 
-    `prompt` is the user's text, or a whole conversation as messages. `answer` is the reference answer, `fields` the other
-    columns of the row. Agents get a copy without `answer` and `fields` (`for_agent`): scoring is not their business.
+    `prompt` is the user's text, or a whole conversation as messages. `answer` is the reference answer, `fields` the
+    other columns of the row. Agents get a copy without `answer` and `fields` (`for_agent`): scoring is not their
+    business.
     """
 
     id: str

@@ -1,9 +1,23 @@
-"""What a trainer is given, and the process of its own that it runs in."""
+"""What a trainer is given, and the process of its own that it runs in.
 
+The process is started afresh, so that a GPU's memory is really returned when it ends. Its exit is checked, it has a
+deadline, and it goes when its parent goes. What it prints is kept in a log, whose last lines are in the error when it
+fails.
+"""
+
+import asyncio
+import contextlib
+import os
+import pickle
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
+
+from guerdon.errors import TrainingError
+from guerdon.plugins import Component
+from guerdon.worker import HEADER
 
 
 class Log(Protocol):
@@ -16,10 +30,10 @@ class Log(Protocol):
 class TrainingJob:
     """One call of a trainer.
 
-    `model` is a folder or a hub id; `adapter` a LoRA adapter to go on from, `None` to start a new one. `rows` is a JSONL
-    file: a row has `input_ids` and `labels` (-100 where nothing is learnt; what the server sampled, not tokenised again),
-    or `messages` and `tools` for the model's own chat template (learnt on the assistant's messages), and a `reward`. The
-    trainer writes the new adapter, with the tokenizer, to the folder `output`.
+    `model` is a folder or a hub id; `adapter` a LoRA adapter to go on from, `None` to start a new one. `rows` is a
+    JSONL file: a row has `input_ids` and `labels` (-100 where nothing is learnt; what the server sampled, not
+    tokenised again), or `messages` and `tools` for the model's own chat template (learnt on the assistant's
+    messages), and a `reward`. The trainer writes the new adapter, with the tokenizer, to the folder `output`.
     """
 
     model: str
@@ -30,4 +44,73 @@ class TrainingJob:
     log: Log
 
 
-Metrics = dict[str, Any]
+async def train(
+    trainer: Component, settings: Mapping[str, Any], job: Mapping[str, Any], *, log: Log, output: Path, timeout: float
+) -> None:
+    """Run a trainer in its own process. `job` is a `TrainingJob` without its log; `output` takes what the process
+    prints.
+
+    Raises:
+        TrainingError: it failed, ended without a word, or took longer than `timeout` seconds.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("wb") as printed:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "guerdon.trainer_process",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=printed,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)},
+            start_new_session=True,  # Ctrl-C is for the engine, which then ends the trainer
+        )
+        try:
+            async with asyncio.timeout(timeout):
+                said = await _follow(process, (trainer, dict(settings), dict(job)), log)
+                code = await process.wait()
+        except TimeoutError:
+            raise TrainingError(f"training took longer than {timeout:g} s and was stopped; its log: {output}") from None
+        finally:
+            if process.returncode is None:
+                await _stop(process)
+    if said is None:
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        hint = " (out of memory is the usual cause: a smaller batch_size or max_length helps)" if code == -9 else ""
+        raise TrainingError(f"the training process {how}{hint}; the end of {output}:\n{tail(output)}")
+    if said:
+        raise TrainingError(f"{said}\n  its log: {output}")
+
+
+async def _follow(process: asyncio.subprocess.Process, order: Any, log: Log) -> str | None:
+    """Send the order, hand on what is logged; the error at the end, '' for none, `None` when it just stopped."""
+    assert process.stdin and process.stdout
+    data = pickle.dumps(order)
+    process.stdin.write(HEADER.pack(len(data)) + data)
+    await process.stdin.drain()
+    with contextlib.suppress(asyncio.IncompleteReadError):
+        while True:
+            (size,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
+            kind, *rest = pickle.loads(await process.stdout.readexactly(size))
+            if kind == "log":
+                log(*rest)
+            else:
+                error: str = rest[0]
+                return error
+    return None
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+    try:
+        await asyncio.wait_for(process.wait(), 10)
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+
+
+def tail(path: Path, lines: int = 15) -> str:
+    """The last lines of a log, indented."""
+    text = path.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join(f"  | {line}" for line in text)

@@ -1,0 +1,24 @@
+"""guerdon's own agents: `chat`, one turn; `math`, an OpenAI Agents SDK agent with a calculator over MCP.
+
+An agent has one of two forms:
+
+    async def agent(task, policy, *, setting=1) -> str
+
+    @contextlib.asynccontextmanager
+    async def agent(*, setting=1):             # for what all rollouts of a worker share: servers, pools
+        async def rollout(task, policy) -> str: ...
+        yield rollout
+
+It returns the final answer. It records nothing, the policy does. What it raises fails that rollout only;
+`AgentError` with a `kind` of max_turns, tool_server or model_behavior says more.
+"""
+
+from typing import Any
+
+import guerdon
+
+
+@guerdon.hookimpl
+def register_agents(register: Any) -> None:
+    register("chat", "guerdon_agents.chat:chat")
+    register("math", "guerdon_agents.math_agent:math_agent", extra="agents")

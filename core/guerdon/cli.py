@@ -1,0 +1,395 @@
+"""The command `guerdon`. Nothing but click is imported until a command needs it."""
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from guerdon import __version__
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from guerdon.loading import Loaded
+    from guerdon.registry import Registry
+
+
+class _Group(click.Group):
+    """Lists commands in the order of this file, and suggests the near miss."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            from guerdon.errors import near_miss
+
+            raise click.UsageError(f"there is no command {args[0]!r}.{near_miss(args[0], self.commands)}")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="guerdon")
+def cli() -> None:
+    """Compose an agent, rewards and a trainer in one recipe: roll out, score, train, compare.
+
+    Start with `guerdon recipes`, then `guerdon run quickstart`. Any value of a recipe can be overridden behind its
+    name: `guerdon run gsm.yaml loop.iterations=3 trainer.sft.learning_rate=1e-5`.
+    """
+
+
+def main() -> None:
+    """Run the command line; errors that guerdon raises end in one message and exit code 1."""
+    from guerdon.errors import GuerdonError
+
+    try:
+        status = cli(standalone_mode=False)
+    except GuerdonError as error:
+        _fail(str(error))
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(141)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _fail(message: str) -> None:
+    click.echo(f"{click.style('error:', fg='red', bold=True)} {message}", err=True)
+    sys.exit(1)
+
+
+RECIPE = click.argument("recipe")
+OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+RUNS = click.option("--runs", default=None, help="The folder of runs, instead of the recipe's (`runs`).")
+
+
+@cli.command()
+@click.argument("recipe", required=False)
+@OVERRIDES
+@click.option(
+    "--resume", is_flag=False, flag_value="last", metavar="[RUN]", help="Go on with a run; by default the last."
+)
+@RUNS
+@JSON
+def run(recipe: str | None, overrides: tuple[str, ...], resume: str | None, runs: str | None, as_json: bool) -> None:
+    """Run a recipe: roll out, score, train, compare.
+
+    RECIPE is a YAML file, or the name of one that a plugin ships (see `guerdon recipes`).
+    """
+    if resume:
+        if recipe or overrides:
+            raise click.UsageError("a resumed run goes on with the recipe it has: give no other, and no overrides")
+        _resume(resume, runs, as_json)
+    elif recipe:
+        _start(recipe, overrides, runs, as_json, stage="")
+    else:
+        raise click.UsageError("give a recipe, or --resume")
+
+
+@cli.command()
+@RECIPE
+@OVERRIDES
+@JSON
+def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """Is a recipe right, and what will run? Needs no GPU and loads no model."""
+    from guerdon.resolve import read_all_tasks, resolve
+
+    plan = resolve(*open_recipe(recipe, overrides))
+    train, held = read_all_tasks(plan)
+    lines = {
+        "model": plan.model,
+        "backend": str(plan.backend),
+        "agent": str(plan.agent),
+        "rewards": [f"{r.name}: {r} x {r.weight:g}" for r in plan.rewards],
+        "trainer": str(plan.trainer) if plan.trainer else None,
+        "tasks": str(train),
+        "eval": str(held) if held else None,
+        "notes": plan.notes,
+    }
+    if as_json:
+        return _print_json({"ok": True, **lines})
+    for name, value in lines.items():
+        values = value if isinstance(value, list) else [value]
+        for i, one in enumerate(v for v in values if v):
+            click.echo(f"{name if i == 0 else '':8} {one}")
+    click.echo("The recipe is right.")
+
+
+@cli.command()
+@RECIPE
+@OVERRIDES
+@JSON
+def explain(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+    """The whole recipe with its defaults, and where each value comes from."""
+    from guerdon.explain import explained
+    from guerdon.resolve import resolve
+
+    plan = resolve(*open_recipe(recipe, overrides))
+    rows = explained(plan)
+    if as_json:
+        return _print_json([{"key": k, "value": v, "from": origin} for k, v, origin in rows])
+    width = min(44, max(len(k) for k, _, _ in rows))
+    for key, value, origin in rows:
+        click.echo(f"{key:{width}} = {value!s:30} {click.style('# ' + origin, dim=True)}")
+
+
+@cli.command()
+@RECIPE
+@OVERRIDES
+@RUNS
+@JSON
+def rollout(recipe: str, overrides: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    """Only roll out and score a recipe's tasks, `loop.group_size` attempts each."""
+    _start(recipe, overrides, runs, as_json, stage="rollout")
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@RUNS
+@JSON
+def train(run_name: str, runs: str | None, as_json: bool) -> None:
+    """Only train, on the trajectories that a run has."""
+    _resume(run_name, runs, as_json, stage="train")
+
+
+@cli.command("eval")
+@click.argument("target", metavar="RECIPE|RUN")
+@OVERRIDES
+@RUNS
+@JSON
+def evaluate(target: str, overrides: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+    """Only evaluate: a recipe's model, or a run's last checkpoint, on the held-out tasks."""
+    from pathlib import Path
+
+    from guerdon.errors import StoreError
+    from guerdon.store import find_run
+
+    with contextlib.suppress(StoreError):
+        folder = find_run(Path(runs or "runs"), target)
+        if not Path(target).is_file() and not overrides:
+            return _resume(str(folder), runs, as_json, stage="eval")
+    _start(target, overrides, runs, as_json, stage="eval")
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("recipe", required=False)
+@OVERRIDES
+@RUNS
+@click.option("--output", type=click.Path(), help="Write each trajectory's new scores to this JSONL file.")
+@JSON
+def score(
+    run_name: str, recipe: str | None, overrides: tuple[str, ...], runs: str | None, output: str | None, as_json: bool
+) -> None:
+    """Score a run's trajectories again, with its own rewards or another recipe's, and compare."""
+    import asyncio
+
+    from guerdon.launch import rescore
+
+    with open_run(run_name, runs) as found:
+        if recipe and "=" in recipe:
+            overrides, recipe = (recipe, *overrides), None
+        opened = open_recipe(recipe or str(found.folder / "recipe.yaml"), overrides)
+        _print_or_table(asyncio.run(rescore(found, opened, output)), as_json)
+
+
+def open_recipe(name: str, overrides: tuple[str, ...]) -> "tuple[Loaded, Registry]":
+    """A recipe by path, or by the name of a packaged one, with the registry it is to be resolved in."""
+    from guerdon.launch import load_recipe
+
+    return load_recipe(name, overrides)
+
+
+@contextlib.contextmanager
+def open_run(name: str, runs: str | None) -> Iterator[Any]:
+    from pathlib import Path
+
+    from guerdon.store import Run, find_run
+
+    found = Run(find_run(Path(runs or "runs"), name))
+    try:
+        yield found
+    finally:
+        found.close()
+
+
+def _start(recipe: str, overrides: tuple[str, ...], runs: str | None, as_json: bool, stage: str) -> None:
+    from guerdon.launch import start
+
+    _executed(lambda: start(*open_recipe(recipe, overrides), runs=runs, stage=stage, quiet=as_json), as_json)
+
+
+def _resume(name: str, runs: str | None, as_json: bool, stage: str = "") -> None:
+    from guerdon.launch import resume
+
+    _executed(lambda: resume(name, runs=runs, stage=stage, quiet=as_json), as_json)
+
+
+def _executed(execute: Callable[[], Any], as_json: bool) -> None:
+    summary = execute()
+    if as_json:
+        _print_json(summary)
+
+
+def _print_json(data: Any) -> None:
+    import json
+
+    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
+
+
+def _print_or_table(rows: list[dict[str, Any]], as_json: bool) -> None:
+    """A list of alike mappings as JSON, or as aligned columns."""
+    if as_json or not rows:
+        return _print_json(rows) if as_json else None
+    columns = list(rows[0])
+    cells = [columns, *([_cell(row[c]) for c in columns] for row in rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
+    for n, row in enumerate(cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.echo(click.style(line, bold=True) if n == 0 else line)
+
+
+def _cell(value: Any) -> str:
+    return "-" if value is None or value == "" else f"{value:.3f}" if isinstance(value, float) else str(value)
+
+
+# -- looking back ---------------------------------------------------------------------------------------------------
+
+
+@cli.command("runs")
+@RUNS
+@JSON
+def list_of_runs(runs: str | None, as_json: bool) -> None:
+    """The runs in this folder, the newest last."""
+    from pathlib import Path
+
+    from guerdon.look import run_rows
+
+    rows = run_rows(Path(runs or "runs"))
+    if not rows and not as_json:
+        click.echo(f"No runs in {runs or 'runs'}/ yet. Try: guerdon run quickstart")
+    _print_or_table(rows, as_json)
+
+
+@cli.command()
+@click.argument("run_name", metavar="RUN")
+@click.argument("trajectory", required=False)
+@click.option("--best", is_flag=True, help="Show the trajectory with the highest reward.")
+@click.option("--worst", is_flag=True, help="Show the one with the lowest reward, or that failed.")
+@RUNS
+@JSON
+def show(run_name: str, trajectory: str | None, best: bool, worst: bool, runs: str | None, as_json: bool) -> None:
+    """A run's figures and trajectories; or one trajectory as a conversation, with its scores.
+
+    RUN is an id, a part of one, a folder, or `last`.
+    """
+    from guerdon import look
+
+    with open_run(run_name, runs) as found:
+        if best or worst:
+            trajectory = look.extreme(found, best)
+        if as_json:
+            from guerdon.engine import summarise
+
+            return _print_json(found.trajectory(trajectory).to_json() if trajectory else summarise(found))
+        if trajectory:
+            look.show_trajectory(found.trajectory(trajectory))
+        else:
+            look.show_run(found)
+
+
+# -- what there is --------------------------------------------------------------------------------------------------
+
+
+@cli.group(invoke_without_command=True)
+@click.pass_context
+def plugins(ctx: click.Context) -> None:
+    """What is installed, from which package; or a new package."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(plugins_list)
+
+
+@plugins.command("list")
+@JSON
+def plugins_list(as_json: bool = False) -> None:
+    """The installed components, and the packages that they come from."""
+    from guerdon.plugins import Plugins
+
+    found = Plugins()
+    rows = [
+        {"kind": c.kind, "name": c.name, "package": c.package, "version": c.version, "target": c.target}
+        for c in sorted(found.components, key=lambda c: c.kind)
+    ]
+    _print_or_table(rows, as_json)
+    for plugin in found.broken:
+        click.echo(f"{click.style('warning:', fg='yellow')} {plugin.complaint()}", err=True)
+
+
+@plugins.command("show")
+@click.argument("name")
+@JSON
+def plugins_show(name: str, as_json: bool) -> None:
+    """What a component does, its settings, and where it comes from.
+
+    NAME is a component's name, `kind:name` (reward:numeric), `package:name`, `module:attr` or `./file.py:attr`.
+    """
+    from guerdon.look import component_card, show_component
+
+    cards = component_card(name)
+    if as_json:
+        return _print_json(cards)
+    for card in cards:
+        show_component(card)
+
+
+@plugins.command("new")
+@click.argument("kind", type=click.Choice(["reward", "agent"]))
+@click.argument("name")
+@click.option("--into", type=click.Path(), default=".", help="Where to make its folder.")
+def plugins_new(kind: str, name: str, into: str) -> None:
+    """Write a package with a reward (or an agent) of your own: code, tests, README and CI."""
+    from pathlib import Path
+
+    from guerdon.scaffold import write_package
+
+    folder = write_package(kind, name, Path(into))
+    click.echo(
+        f"Wrote {folder}/. Next:\n  cd {folder}\n  pip install -e . pytest\n  pytest\n  guerdon plugins show {name}"
+    )
+
+
+@cli.command()
+@click.argument("name", required=False)
+@JSON
+def recipes(name: str | None, as_json: bool) -> None:
+    """The recipes that plugins ship; with NAME, the text of one."""
+    from guerdon.launch import packaged_recipes
+
+    known = packaged_recipes()
+    if name:
+        from guerdon.errors import RecipeError, near_miss
+
+        if name not in known:
+            raise RecipeError(f"there is no packaged recipe {name!r}.{near_miss(name, known)}")
+        return click.echo(known[name].read_text(encoding="utf-8").rstrip())
+    _print_or_table([{"name": n, "about": _first_comment(p)} for n, p in known.items()], as_json)
+
+
+def _first_comment(path: "Path") -> str:
+    first = path.read_text(encoding="utf-8").partition("\n")[0]
+    return first.lstrip("# ") if first.startswith("#") else ""
+
+
+@cli.command()
+def schema() -> None:
+    """A JSON Schema of recipes for editors, with the settings of all installed components."""
+    from guerdon.explain import recipe_schema
+
+    _print_json(recipe_schema())

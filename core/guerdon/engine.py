@@ -1,0 +1,417 @@
+"""The engine: a plan in, a finished run out; the one place that composes the stages.
+
+    evaluate -> (demonstrate -> train) -> iterations of (roll out -> score -> choose -> train) -> evaluate -> compare
+
+Each stage notes in the store that it is done, and a rollout that is stored is never run again, so a run that was
+stopped at any point goes on from there.
+"""
+
+import asyncio
+import json
+import shutil
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guerdon.errors import TrainingError
+from guerdon.gateway import Gateway, serve_gateway
+from guerdon.policy import Endpoint
+from guerdon.recipe import Recipe
+from guerdon.report import Report, compare, number
+from guerdon.resolve import Bound, Plan, model_path, read_all_tasks
+from guerdon.rollout import Agent, Attempt, RolloutRunner, entered, open_agent
+from guerdon.rows import choose, training_rows
+from guerdon.scoring import Scorer, tally
+from guerdon.store import Run
+from guerdon.task import Task
+from guerdon.training import train
+from guerdon.trajectory import Trajectory
+
+STAGES = ("rollout", "train", "eval")
+
+
+@dataclass
+class Engine:
+    """One run being executed."""
+
+    plan: Plan
+    run: Run
+    report: Report
+    scorer: Scorer
+    gateway: Gateway
+    stack: AsyncExitStack
+    train_tasks: list[Task]
+    eval_tasks: list[Task]
+    model: str = ""
+    adapter: Path | None = None
+    _agent: Agent | None = None
+    _endpoint: Endpoint | None = None
+    _served: Path | None = field(default=None)
+
+    @property
+    def recipe(self) -> Recipe:
+        recipe: Recipe = self.plan.recipe
+        return recipe
+
+    async def agent(self) -> Agent:
+        if self._agent is None:
+            self._agent = await self.stack.enter_async_context(open_agent(self.plan.agent))
+        return self._agent
+
+    async def endpoint(self) -> Endpoint:
+        """The policy's server, answering with the newest adapter."""
+        if self._endpoint is None:
+            self._endpoint = await self.stack.enter_async_context(
+                open_backend(self.plan.backend, self.prepared_model())
+            )
+        if self._served != self.adapter:
+            await self._endpoint.load_adapter(self.adapter)
+            self._served = self.adapter
+        return self._endpoint
+
+    def prepared_model(self) -> str:
+        if not self.model:
+            self.model = model_path(self.plan)
+        return self.model
+
+    # -- stages ---------------------------------------------------------------------------------------------------
+
+    async def everything(self) -> None:
+        recipe = self.recipe
+        await self.evaluate("before")
+        if recipe.loop.warmup:
+            await self.warm_up()
+        for iteration in range(1, recipe.loop.iterations + 1):
+            trajectories = await self.iteration(iteration)
+            if self.plan.trainer:
+                await self.train(f"iteration-{iteration}", self.plan.trainer, trajectories)
+        if self.plan.trainer and (recipe.loop.iterations or recipe.loop.warmup):
+            await self.evaluate("after")
+
+    async def evaluate(self, name: str) -> None:
+        """The agent on the held-out tasks, with the policy as it is now."""
+        if not (self.recipe.eval and self.eval_tasks):
+            return
+        stage = f"eval-{name}"
+        if self.run.stage(stage) is None:
+            self.report.head(f"Evaluate {name}{' training' if self.plan.trainer else ''}: {len(self.eval_tasks)} tasks")
+            sampling = {**self.recipe.sampling.body(), "temperature": self.recipe.eval.temperature}
+            iteration = 0 if name == "before" else 1
+            trajectories = await self.roll_out(
+                "eval", iteration, self.eval_tasks, self.recipe.eval.attempts, sampling, await self.endpoint()
+            )
+            self._finish(stage, figures(trajectories))
+
+    async def warm_up(self) -> None:
+        """Demonstrations of the same agent with another backend, and a training on them."""
+        warmup = self.recipe.loop.warmup
+        assert warmup and self.plan.warmup_backend and self.plan.warmup_trainer
+        if self.run.stage("train-warmup") is None:
+            tasks = self.train_tasks[: warmup.tasks]
+            backend = self.plan.warmup_backend
+            self.report.head(f"Warm-up: {len(tasks)} demonstrations by {backend.component.name}")
+            async with open_backend(backend, warmup.model or self.plan.model) as endpoint:
+                body = self.recipe.sampling.body()
+                trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint)
+            self._finish("rollout-warmup", figures(trajectories))
+        else:
+            trajectories = []
+        await self.train("warmup", self.plan.warmup_trainer, trajectories)
+
+    async def iteration(self, iteration: int) -> list[Trajectory]:
+        """Roll out one iteration's tasks."""
+        stage = f"rollout-{iteration}"
+        tasks = self._tasks_of(iteration)
+        group = self.recipe.loop.group_size
+        if self.run.stage(stage) is None:
+            self.report.head(f"Iteration {iteration}: roll out {len(tasks)} tasks, {group} attempts each")
+            body = self.recipe.sampling.body()
+            trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.endpoint())
+            self._finish(stage, figures(trajectories))
+            return trajectories
+        return self.run.trajectories("train", iteration)
+
+    def _tasks_of(self, iteration: int) -> list[Task]:
+        """Each iteration takes the next tasks, those of the warm-up first left aside."""
+        count = self.recipe.loop.tasks
+        if count is None:
+            return self.train_tasks
+        start = self.recipe.loop.warmup.tasks if self.recipe.loop.warmup else 0
+        start += (iteration - 1) * count
+        size = len(self.train_tasks)
+        return [self.train_tasks[(start + i) % size] for i in range(min(count, size))]
+
+    async def train(self, name: str, trainer: Bound, trajectories: Sequence[Trajectory]) -> None:
+        """Train on the best of these, from the adapter so far; the new adapter becomes the policy."""
+        stage, target = f"train-{name}", self.run.folder / "checkpoints" / name
+        done = self.run.stage(stage)
+        if done is not None:
+            self.adapter = target if done["rows"] else self.adapter
+            return
+        chosen = choose(trajectories, self.recipe.loop, self.recipe.seed)
+        rows = self.run.folder / "checkpoints" / f"{name}.jsonl"
+        count = write_rows(rows, chosen)
+        self.report.head(f"Train on {count} rows from {len(chosen)} of {len(trajectories)} trajectories")
+        if not count:
+            self.report.warn(
+                f"no trajectory earned {self._threshold()}: nothing to train on, the policy stays as it is"
+            )
+            self._finish(stage, {"rows": 0})
+            return
+        await self._train(stage, trainer, rows, target, name)
+        self._finish(stage, {"rows": count, "trajectories": len(chosen)})
+        self.adapter = target
+
+    def _threshold(self) -> str:
+        least = self.recipe.loop.min_reward
+        return "a positive reward" if least is None else f"a reward of {least:g}"
+
+    async def _train(self, stage: str, trainer: Bound, rows: Path, target: Path, name: str) -> None:
+        partial = target.with_name(f".{name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        job = {
+            "model": self.prepared_model(),
+            "adapter": self.adapter.resolve() if self.adapter else None,
+            "rows": rows.resolve(),
+            "output": partial.resolve(),
+            "seed": self.recipe.seed,
+        }
+        with self.report.stage("training", 1) as meter:
+
+            def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
+                self.run.log(stage, step, metrics)
+                self.plan.registry.plugins.hook.metrics_logged(run=str(self.run.folder), step=step, metrics=metrics)
+                loss = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
+                meter.step(loss, done=step, total=total)
+
+            await train(
+                trainer.component,
+                trainer.settings,
+                job,
+                log=log,
+                output=self.run.folder / "logs" / f"{stage}.log",
+                timeout=self.recipe.loop.train_timeout,
+            )
+        if not partial.is_dir():
+            raise TrainingError(f"trainer {trainer.component.name!r} wrote no checkpoint to its output folder")
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+        losses = [m["loss"] for m in self.run.metrics() if m["stage"] == stage and "loss" in m]
+        if losses:
+            self.report.say(f"  loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
+
+    async def train_stored(self) -> None:
+        """Train on what the run has rolled out, without rolling out more."""
+        stored = self.run.trajectories("train")
+        if not self.plan.trainer or not stored:
+            lacks = "trajectories of training tasks" if self.plan.trainer else "trainer in its recipe"
+            raise TrainingError(f"run {self.run.id} has no {lacks}")
+        await self.train(f"iteration-{stored[-1].iteration}", self.plan.trainer, stored)
+
+    async def evaluate_newest(self) -> None:
+        """Evaluate the run's newest checkpoint, or the model itself where there is none."""
+        trained = [
+            n.removeprefix("train-") for n, d in self.run.stages().items() if n.startswith("train-") and d["rows"]
+        ]
+        if trained:
+            self.adapter = self.run.folder / "checkpoints" / trained[-1]
+        await self.evaluate("after" if trained else "before")
+
+    # -- rollouts -------------------------------------------------------------------------------------------------
+
+    async def roll_out(
+        self,
+        phase: str,
+        iteration: int,
+        tasks: Sequence[Task],
+        group_size: int,
+        sampling: dict[str, Any],
+        endpoint: Endpoint,
+    ) -> list[Trajectory]:
+        """Roll out and score what is not stored yet of this stage; all of the stage's trajectories come back."""
+        stored = {t.id: t for t in self.run.trajectories(phase, iteration)}
+        self.run.add_tasks(phase, tasks)
+        attempts = [Attempt(t, phase, iteration, k) for t in tasks for k in range(group_size)]
+        runner = RolloutRunner(
+            await self.agent(),
+            self.plan.agent.component.name,
+            endpoint,
+            self.gateway,
+            self.recipe.rollout,
+            sampling,
+            f"{self.plan.model}{f' + {self.adapter.name}' if self.adapter else ''}",
+            self.recipe.tasks.expose,
+        )
+        groups = _Groups(attempts, stored.values())
+        scoring: set[asyncio.Task[None]] = set()
+        finished: dict[str, Trajectory] = dict(stored)
+
+        async def score(group: list[tuple[Task, Trajectory]]) -> None:
+            scored = await self.scorer.score(group)
+            self.run.add(scored)
+            for trajectory in scored:
+                finished[trajectory.id] = trajectory
+                meter.step(_running_means(list(finished.values())))
+                self.plan.registry.plugins.hook.rollout_finished(run=str(self.run.folder), trajectory=trajectory)
+
+        started = time.perf_counter()
+        with self.report.stage("rollouts", len(attempts)) as meter:
+            meter.done = len(attempts) - len(groups.missing)
+            for group in groups.whole():
+                scoring.add(asyncio.create_task(score(group)))
+            async for attempt, trajectory in runner.run_all(groups.missing):
+                self.run.add([trajectory])
+                finished[trajectory.id] = trajectory
+                if whole := groups.add(attempt, trajectory):
+                    scoring.add(asyncio.create_task(score(whole)))
+                for ended in [s for s in scoring if s.done()]:
+                    scoring.discard(ended)
+                    ended.result()
+            await asyncio.gather(*scoring)
+        trajectories = [finished[a.id] for a in attempts]
+        self._say_outcome(trajectories, time.perf_counter() - started)
+        return trajectories
+
+    def _say_outcome(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
+        failures = [t for t in trajectories if t.failure]
+        self.report.say(f"  {_running_means(trajectories)}  ({len(trajectories)} rollouts, {seconds:.0f} s)")
+        if failures:
+            kinds = defaultdict(list)
+            for t in failures:
+                assert t.failure
+                kinds[t.failure.kind].append(t.failure.message)
+            for kind, messages in kinds.items():
+                self.report.warn(f"{len(messages)} rollouts failed ({kind}), e.g. {messages[0]}")
+        for name, counts in tally(trajectories).items():
+            if counts.errors:
+                self.report.warn(
+                    f"reward {name!r} failed on {counts.errors.total()} of {counts.count} trajectories "
+                    f"({', '.join(f'{n} {kind}' for kind, n in counts.errors.items())}): {counts.last_error}"
+                )
+
+    def _finish(self, stage: str, data: Mapping[str, Any]) -> None:
+        self.run.finish_stage(stage, data)
+
+
+class _Groups:
+    """Sorts trajectories into the groups of their tasks, and says when one is whole."""
+
+    def __init__(self, attempts: Sequence[Attempt], stored: Any) -> None:
+        have: dict[str, Trajectory] = {t.id: t for t in stored}
+        self._sizes: dict[str, int] = defaultdict(int)
+        self._groups: dict[str, list[tuple[Task, Trajectory]]] = defaultdict(list)
+        self.missing = [a for a in attempts if a.id not in have]
+        for attempt in attempts:
+            self._sizes[attempt.task.id] += 1
+            if attempt.id in have:
+                self._groups[attempt.task.id].append((attempt.task, have[attempt.id]))
+
+    def whole(self) -> list[list[tuple[Task, Trajectory]]]:
+        """Groups that are complete already, but for their scores."""
+        return [
+            g
+            for name, g in self._groups.items()
+            if len(g) == self._sizes[name] and any(not t.scores and not t.failure for _, t in g)
+        ]
+
+    def add(self, attempt: Attempt, trajectory: Trajectory) -> list[tuple[Task, Trajectory]] | None:
+        """The whole group, if this was the last of it."""
+        group = self._groups[attempt.task.id]
+        group.append((attempt.task, trajectory))
+        if len(group) < self._sizes[attempt.task.id]:
+            return None
+        return sorted(group, key=lambda item: item[1].attempt)
+
+
+def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
+    """What a stage's trajectories came to."""
+    good = [t for t in trajectories if not t.failure]
+    rewards = [t.reward for t in good if t.reward is not None]
+    return {
+        "tasks": len({t.task_id for t in trajectories}),
+        "rollouts": len(trajectories),
+        "failed": len(trajectories) - len(good),
+        "reward": statistics.fmean(rewards) if rewards else None,
+        "rewards": {
+            name: {**counts.to_json(), "positive": sum(v > 0 for v in counts.values)}
+            for name, counts in tally(trajectories).items()
+        },
+        "tool_calls": statistics.fmean([t.tool_calls for t in good]) if good else None,
+        "tokens": statistics.fmean([t.reply_tokens for t in good]) if good else None,
+        "seconds": sum(t.seconds for t in trajectories),
+    }
+
+
+def _running_means(trajectories: Sequence[Trajectory]) -> str:
+    """'reward 0.50  numeric 0.40  xml_format 0.10', over what is scored so far."""
+    got = figures([t for t in trajectories if t.scores or t.failure])
+    parts = [f"reward {number(got['reward'], 2)}"]
+    if len(got["rewards"]) > 1:
+        parts += [f"{name} {number(r['mean'], 2)}" for name, r in got["rewards"].items()]
+    if got["failed"]:
+        parts.append(f"failed {got['failed']}")
+    return "  ".join(parts)
+
+
+def write_rows(path: Path, trajectories: Sequence[Trajectory]) -> int:
+    """Write the training rows of these trajectories as JSONL; how many there are."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for count, row in enumerate(training_rows(trajectories), start=1):  # noqa: B007
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return count
+
+
+@asynccontextmanager
+async def open_backend(bound: Bound, model: str) -> AsyncIterator[Endpoint]:
+    """A backend's endpoint, started for this model."""
+    async with entered(bound, bound.function(model, **bound.settings)) as endpoint:
+        yield endpoint
+
+
+async def execute(plan: Plan, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
+    """Execute a plan, all of it or one of `STAGES`, and go on where a stopped run was. Returns its summary.
+
+    Raises:
+        GuerdonError: what went wrong; all that was finished is in the store.
+    """
+    train_set, eval_set = read_all_tasks(plan)
+    for note in plan.notes:
+        report.say(f"note: {note}")
+    async with AsyncExitStack() as stack:
+        scorer = stack.enter_context(Scorer(plan.rewards, plan.recipe.scoring))
+        gateway = await stack.enter_async_context(serve_gateway())
+        engine = Engine(plan, run, report, scorer, gateway, stack, train_set.tasks, eval_set.tasks if eval_set else [])
+        if stage == "rollout":
+            await engine.iteration(1)
+        elif stage == "train":
+            await engine.train_stored()
+        elif stage == "eval":
+            await engine.evaluate_newest()
+        else:
+            await engine.everything()
+    summary = summarise(run)
+    run.finish_stage("finished", {})
+    before, after = summary["eval"].get("before"), summary["eval"].get("after")
+    if before or after:
+        report.head("Result")
+        compare(report, before, after)
+    plan.registry.plugins.hook.run_finished(run=str(run.folder), summary=summary)
+    return summary
+
+
+def summarise(run: Run) -> dict[str, Any]:
+    """A run's figures: what `guerdon show RUN --json` prints."""
+    stages = run.stages()
+    return {
+        "run": run.id,
+        "finished": "finished" in stages,
+        "eval": {n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")},
+        "rollouts": {n.removeprefix("rollout-"): d for n, d in stages.items() if n.startswith("rollout-")},
+        "training": {n.removeprefix("train-"): d for n, d in stages.items() if n.startswith("train-")},
+    }

@@ -1,0 +1,92 @@
+"""A recipe explained: every value with its origin; and the JSON Schema of recipes for editors."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from guerdon.errors import ComponentError
+from guerdon.hookspecs import KINDS
+from guerdon.loading import Key, dotted
+from guerdon.plugins import Plugins
+from guerdon.recipe import REWARD_KEYS, Recipe, RewardUse, Use
+from guerdon.registry import load
+from guerdon.resolve import Bound, Plan
+from guerdon.settings import settings_model
+
+
+def explained(plan: Plan) -> list[tuple[str, Any, str]]:
+    """Key, value and origin of each value of a recipe, the components' settings and defaults included."""
+    bound: dict[Key, Bound] = {("agent",): plan.agent, ("backend",): plan.backend}
+    bound |= {("rewards", i): r for i, r in enumerate(plan.rewards)}
+    if plan.trainer:
+        bound["trainer",] = plan.trainer
+    rows = []
+    for key, value in _leaves(plan.recipe, (), bound):
+        origin = plan.loaded.places.get(key)
+        if origin and origin != "command line":
+            origin = f"{plan.loaded.source}, {origin}"
+        rows.append((dotted(key), value, origin or "default"))
+    return rows
+
+
+def _leaves(part: Any, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Any]]:
+    """Follows the recipe as it is written: a component stands under its own name."""
+    if isinstance(part, Use):
+        yield from _component(part, key, bound)
+    elif isinstance(part, Recipe) or hasattr(type(part), "model_fields"):
+        for name in type(part).model_fields:
+            value = getattr(part, name)
+            if value is not None:
+                yield from _leaves(value, (*key, name), bound)
+    elif isinstance(part, list) and any(isinstance(item, Use) for item in part):
+        for i, item in enumerate(part):
+            yield from _leaves(item, (*key, i), bound)
+    else:
+        yield key, part
+
+
+def _component(use: Use, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Any]]:
+    yield key, str(bound.get(key, use.ref))
+    settings = bound[key].settings if key in bound else use.settings
+    for name, value in settings.items():
+        yield (*key, use.ref, name), value
+    if isinstance(use, RewardUse):
+        yield (*key, use.ref, "weight"), use.weight
+
+
+def recipe_schema(plugins: Plugins | None = None) -> dict[str, Any]:
+    """JSON Schema of a recipe in this environment; a component that cannot be imported is known by name only."""
+    plugins = plugins or Plugins()
+    schema = Recipe.model_json_schema(ref_template="#/$defs/{model}")
+    definitions = schema.setdefault("$defs", {})
+    for kind in KINDS:
+        if kind in ("models", "recipes"):
+            continue
+        components = [c for c in plugins.components if c.kind == kind]
+        names = [c.name for c in components]
+        choices: list[dict[str, Any]] = [{"enum": names}] if names else []
+        choices.append({"type": "string", "pattern": ":", "description": "package:name, module:attr or ./file.py:attr"})
+        for component in components:
+            try:
+                inner = settings_model(load(component)).model_json_schema()
+            except ComponentError:
+                inner = {"type": "object"}
+            if kind == "rewards":
+                inner.setdefault("properties", {}).update(
+                    {k: RewardUse.model_json_schema()["properties"][k] for k in REWARD_KEYS}
+                )
+            definitions.update(inner.pop("$defs", {}))
+            choices.append(
+                {
+                    "type": "object",
+                    "properties": {component.name: inner},
+                    "required": [component.name],
+                    "additionalProperties": False,
+                }
+            )
+        choices.append(
+            {"type": "object", "patternProperties": {":": {"type": "object"}}, "additionalProperties": False}
+        )
+        definitions[kind] = {"anyOf": choices}
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "guerdon recipe"
+    return schema

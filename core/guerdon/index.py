@@ -1,0 +1,71 @@
+"""A remembered answer to "which plugins are there?", valid while nothing was installed, removed or edited.
+
+Reading the metadata of every installed distribution and importing every plugin costs more than all else in a short
+command. The answer depends on the folders of `sys.path` and on the plugins' own files, so their times are the key.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+Stamp = list[Any]
+
+
+def cache_folder() -> Path:
+    """Where guerdon keeps what can be made again: `$GUERDON_CACHE`, else the user's cache folder."""
+    if own := os.environ.get("GUERDON_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guerdon"
+
+
+def read() -> list[dict[str, Any]] | None:
+    """The remembered plugins, or `None` when there is no answer or it no longer holds."""
+    try:
+        data = json.loads(_file().read_text())
+        if data["path"] != _path_stamps() or any(_stamp(name) != [name, *at] for name, *at in data["files"]):
+            return None
+        plugins: list[dict[str, Any]] = data["plugins"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return plugins
+
+
+def write(plugins: list[dict[str, Any]], files: Iterable[str]) -> None:
+    """Remember these plugins, found from these files. Where the cache cannot be written, nothing is remembered."""
+    data = {"path": _path_stamps(), "files": [_stamp(f) for f in sorted(files)], "plugins": plugins}
+    try:
+        _file().parent.mkdir(parents=True, exist_ok=True)
+        fresh = _file().with_suffix(f".{os.getpid()}")
+        fresh.write_text(json.dumps(data))
+        fresh.replace(_file())
+    except OSError:
+        pass
+
+
+def _file() -> Path:
+    import hashlib
+
+    who = hashlib.sha256("\0".join([sys.prefix, *_folders()]).encode()).hexdigest()[:16]
+    return cache_folder() / "plugins" / f"{who}.json"
+
+
+def _folders() -> list[str]:
+    """The folders that can hold a distribution's metadata."""
+    return [p for p in dict.fromkeys(sys.path) if p and not p.endswith(".zip")]
+
+
+def _path_stamps() -> list[Stamp]:
+    from guerdon import __version__
+
+    return [[__version__, sys.version], *(_stamp(folder) for folder in _folders())]
+
+
+def _stamp(name: str) -> Stamp:
+    try:
+        info = os.stat(name)  # noqa: PTH116  on the path of every command: pathlib costs twice as much
+    except OSError:
+        return [name, 0, 0]
+    return [name, info.st_mtime_ns, info.st_size]

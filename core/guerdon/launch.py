@@ -1,0 +1,185 @@
+"""Start a run, go on with one, score one again: what the commands do, for scripts too."""
+
+import asyncio
+import json
+import logging
+import platform
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from guerdon import __version__
+from guerdon.engine import execute, figures
+from guerdon.errors import GuerdonError, RecipeError, StoreError, near_miss
+from guerdon.loading import Loaded, read_recipe
+from guerdon.plugins import Plugins
+from guerdon.registry import Registry
+from guerdon.report import Report
+from guerdon.resolve import resolve
+from guerdon.scoring import Scorer
+from guerdon.store import Run, find_run, list_runs
+
+
+def packaged_recipes(plugins: Plugins | None = None) -> dict[str, Path]:
+    """The recipes that plugins ship, by name."""
+    from importlib.resources import files
+
+    found = {}
+    for component in (plugins or Plugins()).components:
+        if component.kind == "recipes":
+            package, _, path = component.target.partition(":")
+            found[component.name] = Path(str(files(package).joinpath(path)))
+    return found
+
+
+def load_recipe(name: str, overrides: Iterable[str]) -> tuple[Loaded, Registry]:
+    """A recipe by path or by the name of a packaged one, and the registry to resolve it in.
+
+    Raises:
+        RecipeError: there is none, or it is wrong.
+    """
+    plugins = Plugins()
+    path = Path(name)
+    if path.is_file():
+        loaded = read_recipe(path, overrides, folder=_frozen_folder(path))
+        return loaded, Registry(plugins, loaded.folder)
+    known = packaged_recipes(plugins)
+    if name not in known:
+        near = [p.name for p in path.parent.glob("*.y*ml")] if path.parent.is_dir() else []
+        hint = near_miss(path.name if path.suffix else name, [*near, *known])
+        raise RecipeError(f"there is no recipe {name!r}: no such file, and none of that name is packaged.{hint}")
+    loaded = read_recipe(known[name], overrides, folder=Path.cwd(), source=f"recipe {name}")
+    return loaded, Registry(plugins, Path.cwd())
+
+
+def _frozen_folder(path: Path) -> Path | None:
+    """A run's own recipe keeps the folder that its relative paths start from."""
+    info = path.parent / "run.json"
+    if path.name == "recipe.yaml" and info.is_file():
+        return Path(json.loads(info.read_text())["folder"])
+    return None
+
+
+def start(
+    loaded: Loaded, registry: Registry, *, runs: str | None = None, stage: str = "", quiet: bool = False
+) -> dict[str, Any]:
+    """Check a recipe, make a run of it and execute it. Returns the run's summary."""
+    plan = resolve(loaded, registry)
+    name = Path(loaded.source.removeprefix("recipe ")).stem
+    info = {
+        "name": name,
+        "recipe": loaded.source,
+        "folder": str(loaded.folder),
+        "stage": stage,
+        "seed": loaded.recipe.seed,
+        "command": sys.argv[1:],
+        "versions": versions(),
+    }
+    text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
+    run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
+    return _execute(plan, run, stage, quiet)
+
+
+def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False) -> dict[str, Any]:
+    """Go on with a run where it was stopped."""
+    folder = _unfinished(Path(runs or "runs")) if name == "last" else find_run(Path(runs or "runs"), name)
+    loaded, registry = load_recipe(str(folder / "recipe.yaml"), ())
+    plan = resolve(loaded, registry)
+    run = Run(folder)
+    changed = [
+        f"{package} {old} -> {new}"
+        for package, old in run.info["versions"].items()
+        if (new := versions().get(package, "gone")) != old
+    ]
+    if changed:
+        plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
+    return _execute(plan, run, stage or run.info.get("stage", ""), quiet)
+
+
+def _unfinished(runs: Path) -> Path:
+    for folder in reversed(list_runs(runs)):
+        run = Run(folder)
+        finished = run.stage("finished")
+        run.close()
+        if finished is None:
+            return folder
+    raise StoreError(f"no run in {runs}/ is unfinished")
+
+
+def _execute(plan: Any, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
+    report = Report(quiet=quiet)
+    report.say(f"run {run.id}  (in {run.folder})")
+    for plugin in plan.registry.plugins.broken:
+        report.warn(plugin.complaint())
+    with _log_to(report):
+        try:
+            return asyncio.run(execute(plan, run, report, stage))
+        except (KeyboardInterrupt, asyncio.CancelledError):
+            report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.id}")
+            raise KeyboardInterrupt from None
+        except GuerdonError as error:
+            raise type(error)(
+                f"{error}\nWhat was finished is kept; go on with: guerdon run --resume {run.id}", kind=error.kind
+            ) from error
+        finally:
+            run.close()
+
+
+class _log_to(logging.Handler):
+    """Shows what components log under "guerdon" in the report."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(logging.INFO)
+        self.report = report
+
+    def emit(self, record: logging.LogRecord) -> None:
+        show = self.report.warn if record.levelno >= logging.WARNING else self.report.say
+        show(f"{'' if record.levelno >= logging.WARNING else '  '}{record.getMessage()}")
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("guerdon")
+        logger.addHandler(self)
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("guerdon").removeHandler(self)
+
+
+def versions() -> dict[str, str]:
+    """Python's version, and that of every installed distribution."""
+    from importlib.metadata import distributions
+
+    found = {d.name: d.version for d in distributions() if d.name}
+    return {"python": platform.python_version(), "guerdon": __version__, **dict(sorted(found.items()))}
+
+
+async def rescore(run: Run, opened: tuple[Loaded, Registry], output: str | None) -> list[dict[str, Any]]:
+    """Score a run's trajectories with a recipe's rewards; each reward's mean then and now."""
+    plan = resolve(*opened)
+    tasks = run.tasks()
+    trajectories = [t for t in run.trajectories() if not t.failure]
+    with Scorer(plan.rewards, plan.recipe.scoring) as scorer:
+        groups: dict[tuple[str, int, str], list[Any]] = {}
+        for t in trajectories:
+            groups.setdefault((t.phase, t.iteration, t.task_id), []).append((tasks[t.phase, t.task_id], t))
+        scored = [t for group in groups.values() for t in await scorer.score(group)]
+    if output:
+        with Path(output).open("w", encoding="utf-8") as file:
+            for t in scored:
+                scores = {name: s.value for name, s in t.scores.items()}
+                file.write(json.dumps({"trajectory": t.id, "reward": t.reward, "scores": scores}) + "\n")
+    before, after = figures(trajectories), figures(scored)
+    names = dict.fromkeys([*before["rewards"], *after["rewards"]])
+    rows = [{"reward": "(weighted sum)", "then": before["reward"], "now": after["reward"]}]
+    rows += [
+        {"reward": n, **{k: f["rewards"].get(n, {}).get("mean") for k, f in (("then", before), ("now", after))}}
+        for n in names
+    ]
+    return rows
+
+
+__all__ = ["load_recipe", "packaged_recipes", "rescore", "resume", "start", "versions"]

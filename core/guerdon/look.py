@@ -1,0 +1,184 @@
+"""Look back at runs, and at components: what `runs`, `show` and `plugins show` print."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.panel import Panel
+from rich.text import Text
+
+from guerdon.engine import summarise
+from guerdon.errors import ComponentError, near_miss
+from guerdon.plugins import Component, Plugins
+from guerdon.registry import Registry, load
+from guerdon.report import Report, compare, number
+from guerdon.settings import describe
+from guerdon.store import Run, list_runs
+from guerdon.task import Message
+from guerdon.trajectory import Trajectory
+
+
+def run_rows(runs: Path) -> list[dict[str, Any]]:
+    """One row a run, oldest first."""
+    rows = []
+    for folder in list_runs(runs):
+        run = Run(folder)
+        summary = summarise(run)
+        before, after = (summary["eval"].get(n, {}).get("reward") for n in ("before", "after"))
+        rows.append(
+            {
+                "run": run.id,
+                "recipe": run.info["recipe"],
+                "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info["created"])),
+                "state": "finished" if summary["finished"] else "unfinished",
+                "before": before,
+                "after": after,
+            }
+        )
+        run.close()
+    return rows
+
+
+def extreme(run: Run, best: bool) -> str:
+    """The id of the trajectory with the highest (or lowest) reward; a failed one is lowest of all."""
+    trajectories = run.trajectories()
+    if not trajectories:
+        raise ComponentError(f"run {run.id} has no trajectories yet")
+    key = {t.id: (t.reward if t.reward is not None else float("-inf")) for t in trajectories}
+    return (max if best else min)(key, key=lambda name: key[name])
+
+
+def show_run(run: Run) -> None:
+    report = Report()
+    summary = summarise(run)
+    report.head(f"{run.id}: {'finished' if summary['finished'] else 'unfinished'}")
+    report.say(f"recipe {run.info['recipe']}, seed {run.info['seed']}, guerdon {run.info['versions']['guerdon']}")
+    before, after = summary["eval"].get("before"), summary["eval"].get("after")
+    if before or after:
+        report.say("")
+        compare(report, before, after)
+    for name, figures in summary["rollouts"].items():
+        report.say(f"\nrollouts of {name}: {figures['rollouts']}, mean reward {number(figures['reward'])}")
+    for name, figures in summary["training"].items():
+        report.say(f"training {name}: {figures['rows']} rows")
+    trajectories = run.trajectories()
+    if not trajectories:
+        return
+    report.say("")
+    shown = trajectories[-20:]
+    rows = [
+        [
+            t.id,
+            number(t.reward),
+            len(t.turns),
+            t.tool_calls,
+            t.failure.kind if t.failure else _short(t.completion or ""),
+        ]
+        for t in shown
+    ]
+    report.table(
+        f"the last {len(shown)} of {len(trajectories)} trajectories", ["id", "reward", "turns", "calls", "answer"], rows
+    )
+    report.say(f"\nOne as a conversation: guerdon show {run.id} {shown[-1].id}   (or --best, --worst)")
+
+
+def _short(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= 48 else line[:45] + "..."
+
+
+def show_trajectory(trajectory: Trajectory) -> None:
+    """A conversation with its tool calls, then the scores with their reasons."""
+    console = Console(highlight=False)
+    t = trajectory
+    console.print(
+        f"[bold]{escape(t.id)}[/bold]  agent {t.agent}, model {t.model}, {len(t.turns)} turns, {t.seconds:.1f} s"
+    )
+    for message in t.messages:
+        console.print(_message(message))
+    if t.failure:
+        console.print(f"[red]failed ({t.failure.kind}):[/red] {escape(t.failure.message)}")
+    report = Report(console)
+    rows = []
+    for name, s in t.scores.items():
+        value = "error" if s.error else "not applicable" if s.value is None else number(s.value)
+        rows.append([name, value, f"{s.weight:g}", s.error.message if s.error else s.reason])
+    if rows:
+        rows.append(["reward", number(t.reward), "", "the weighted sum"])
+        report.table("scores", ["", "score", "weight", "reason"], rows)
+
+
+_COLOURS = {"system": "dim", "user": "cyan", "assistant": "green", "tool": "magenta"}
+
+
+def _message(message: Message) -> Panel:
+    role = str(message.get("role"))
+    text = Text(str(message.get("content") or ""))
+    for call in message.get("tool_calls") or ():
+        text.append("\n" if text.plain else "")
+        text.append(f"calls {call['function']['name']} {call['function']['arguments']}", "bold")
+    return Panel(text, title=role, title_align="left", border_style=_COLOURS.get(role, ""), padding=(0, 1))
+
+
+def component_card(name: str) -> list[dict[str, Any]]:
+    """What there is to know about the components of this name, of every kind that has it."""
+    plugins = Plugins()
+    registry = Registry(plugins)
+    kind, _, rest = name.partition(":")
+    kinds = sorted({c.kind for c in plugins.components} | {"rewards", "agents"})
+    if rest and f"{kind}s" in kinds:
+        return [_card(registry.find(f"{kind}s", rest))]
+    if ":" in name:
+        for one in kinds:
+            try:
+                return [_card(registry.find(one, name))]
+            except ComponentError:
+                continue
+        raise ComponentError(f"there is no component {name!r}")
+    found = [c for c in plugins.components if c.name == name and c.kind != "recipes"]
+    if not found:
+        raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in plugins.components))}")
+    return [_card(c) for c in found]
+
+
+def _card(component: Component) -> dict[str, Any]:
+    about, settings = describe(load(component))
+    return {
+        "kind": component.kind.removesuffix("s"),
+        "name": component.name,
+        "package": component.package,
+        "version": component.version,
+        "target": component.target,
+        "extra": component.extra,
+        "about": about,
+        "settings": [{"name": s.name, "type": s.type, "default": s.default, "help": s.help} for s in settings],
+    }
+
+
+def show_component(card: dict[str, Any]) -> None:
+    report = Report()
+    package = f"from {card['package']} {card['version']}" if card["package"] else "from a file or module"
+    report.head(f"{card['kind']} {card['name']}")
+    extra = f", needs pip install '{card['package']}[{card['extra']}]'" if card["extra"] else ""
+    report.say(f"{package} ({card['target']}){extra}\n\n{card['about']}\n")
+    if card["settings"]:
+        rows = [[s["name"], s["type"], repr(s["default"]), s["help"]] for s in card["settings"]]
+        table = _settings_table(rows)
+        report.console.print(table)
+    else:
+        report.say("It has no settings.")
+
+
+def _settings_table(rows: list[list[str]]) -> Any:
+    from rich.table import Table
+
+    table = Table(
+        title="settings", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0)
+    )
+    for column in ("", "type", "default", "meaning"):
+        table.add_column(column, overflow="fold", no_wrap=column == "")
+    for row in rows:
+        table.add_row(*[escape(cell) for cell in row])
+    return table

@@ -1,0 +1,199 @@
+"""The recipe: one YAML file as typed, frozen data.
+
+A component is written as its name (`numeric`) or as a name with settings (`numeric: {relative: 1e-6}`). Its settings
+are not checked here but against the component itself (`guerdon.resolve`): the core knows no component.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+
+
+class Part(BaseModel):
+    """A piece of a recipe; unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Use(Part):
+    """A component as a recipe names it, with the settings given there."""
+
+    ref: str
+    settings: dict[str, Any] = {}
+
+
+class RewardUse(Use):
+    """A reward: beside its own settings it has a weight, a name in tables, and a deadline."""
+
+    weight: float = 1.0
+    label: str = ""
+    timeout: float | None = None
+
+    @property
+    def name(self) -> str:
+        return self.label or self.ref.rpartition(":")[2]
+
+
+REWARD_KEYS = ("weight", "label", "timeout")
+
+
+def _use(value: Any) -> Any:
+    """`name` or `{name: {settings}}` as the fields of a `Use`."""
+    if isinstance(value, str):
+        return {"ref": value}
+    if isinstance(value, Mapping) and len(value) == 1:
+        ((ref, settings),) = value.items()
+        if isinstance(ref, str) and (settings is None or isinstance(settings, Mapping)):
+            return {"ref": ref, "settings": dict(settings or {})}
+    if isinstance(value, Use):
+        return value
+    raise ValueError("give a name, or one name with its settings: `name: {setting: value}`")
+
+
+def _reward(value: Any) -> Any:
+    use = _use(value)
+    if isinstance(use, Mapping):
+        settings = dict(use.get("settings", {}))
+        return {**use, "settings": settings} | {k: settings.pop(k) for k in REWARD_KEYS if k in settings}
+    return use
+
+
+def _kind(kind: str) -> WithJsonSchema:
+    return WithJsonSchema({"$ref": f"#/$defs/{kind}"})
+
+
+Agent = Annotated[Use, BeforeValidator(_use), _kind("agents")]
+Trainer = Annotated[Use, BeforeValidator(_use), _kind("trainers")]
+Backend = Annotated[Use, BeforeValidator(_use), _kind("backends")]
+Source = Annotated[Use, BeforeValidator(_use), _kind("tasks")]
+Reward = Annotated[RewardUse, BeforeValidator(_reward), _kind("rewards")]
+
+
+class Tasks(Part):
+    """Where tasks come from: exactly one of `path`, `dataset` and `source`."""
+
+    path: str | None = None
+    """A JSONL, JSON, CSV or parquet file."""
+    dataset: str | None = None
+    """A data set on the hub, by name; `subset` and `split` choose in it."""
+    source: Source | None = None
+    """A plugin's task source, or a Python function, that yields rows."""
+    subset: str | None = None
+    split: str = "train"
+    fields: dict[str, str] = {}
+    """Which column is the `prompt`, the `answer`, the `id`; guessed from the usual names where not given."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """At most so many tasks, after shuffling."""
+    shuffle: bool | int = False
+    """Shuffle with the recipe's seed (true) or this one."""
+    expose: list[str] = []
+    """Columns that the agent may see beside the prompt."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Tasks":
+        given = [n for n in ("path", "dataset", "source") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of path, dataset and source (given: {', '.join(given) or 'none'})")
+        return self
+
+
+class Sampling(Part):
+    """How the policy samples. What is not given is left to the agent and the server."""
+
+    temperature: Annotated[float, Field(ge=0)] = 1.0
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: int | None = None
+    max_tokens: Annotated[int, Field(ge=1)] = 512
+    """Per turn."""
+    stop: list[str] | None = None
+    seed: int | None = None
+
+    def body(self) -> dict[str, Any]:
+        """As fields of a chat completion request."""
+        return self.model_dump(exclude_none=True)
+
+
+class Eval(Part):
+    """The tasks that are never trained on; the agent is run on them before and after."""
+
+    holdout: Annotated[float, Field(gt=0)] | None = None
+    """Kept back from `tasks`: a number of them, or a fraction below 1."""
+    tasks: Tasks | None = None
+    """Tasks of their own, instead."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    attempts: Annotated[int, Field(ge=1)] = 1
+    """Rollouts a task; the table shows their mean."""
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Eval":
+        if (self.holdout is None) == (self.tasks is None):
+            raise ValueError("give either holdout (a number of tasks to keep back) or tasks")
+        return self
+
+
+class Warmup(Part):
+    """Demonstrations before the first iteration: the same agent with another backend as its model."""
+
+    backend: Backend
+    model: str | None = None
+    """The backend's model, where it has one."""
+    tasks: Annotated[int, Field(ge=1)]
+    """How many of the tasks to demonstrate."""
+    trainer: dict[str, Any] = {}
+    """Settings of the trainer that differ here."""
+
+
+class Loop(Part):
+    """What one iteration rolls out, and what of it is trained on."""
+
+    iterations: Annotated[int, Field(ge=0)] = 1
+    group_size: Annotated[int, Field(ge=1)] = 4
+    """Attempts a task."""
+    min_reward: float | None = None
+    """Trajectories below are never trained on; by default those without a positive reward."""
+    keep_top: Annotated[float, Field(gt=0, le=1)] = 1.0
+    """Of the others, the best fraction."""
+    tasks: Annotated[int, Field(ge=1)] | None = None
+    """Tasks an iteration, in turn; all by default."""
+    train_timeout: Annotated[float, Field(gt=0)] = 86400.0
+    """Seconds that one training may take."""
+    warmup: Warmup | None = None
+
+
+class Rollout(Part):
+    concurrency: Annotated[int, Field(ge=1)] = 16
+    timeout: Annotated[float, Field(gt=0)] = 300.0
+    """Seconds a rollout may take."""
+    max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of failed rollouts beyond which the run stops."""
+
+
+class Scoring(Part):
+    on_error: Literal["drop", "zero", "retry", "abort"] = "drop"
+    """When a reward fails on a trajectory: leave it out, count it as 0, try once more, or stop the run."""
+    max_errors: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The share of failed scores of one reward beyond which the run stops."""
+    timeout: Annotated[float, Field(gt=0)] = 10.0
+    """Seconds one score may take; then its worker process is killed."""
+    workers: Annotated[int, Field(ge=1)] = 2
+
+
+class Recipe(Part):
+    """A whole recipe."""
+
+    model: str
+    """A hub id, a folder, or a name that a plugin knows."""
+    backend: Backend = Use(ref="auto")
+    tasks: Tasks
+    agent: Agent = Use(ref="chat")
+    sampling: Sampling = Sampling()
+    rewards: Annotated[list[Reward], Field(min_length=1)]
+    trainer: Trainer | None = None
+    loop: Loop = Loop()
+    eval: Eval | None = None
+    rollout: Rollout = Rollout()
+    scoring: Scoring = Scoring()
+    seed: int = 0
+    runs: str = "runs"
+    """The folder that runs are written to."""

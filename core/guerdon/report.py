@@ -1,0 +1,129 @@
+"""What a run shows: lines, live progress with reward means, and tables.
+
+On a terminal the progress is live; elsewhere (a log, CI) it is a line now and then.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+LINE_SECONDS = 15.0
+
+
+class Meter:
+    """Progress of one stage."""
+
+    def __init__(self, advance: Any) -> None:
+        self._advance = advance
+        self.done = 0
+
+    def step(self, text: str = "", *, done: int | None = None, total: int | None = None) -> None:
+        self.done = done if done is not None else self.done + 1
+        self._advance(self.done, text, total)
+
+
+class Report:
+    """Where a run tells what it does. `quiet` says nothing at all."""
+
+    def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
+        self.console = console or Console(stderr=False, highlight=False, quiet=quiet)
+
+    def say(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def head(self, text: str) -> None:
+        self.console.print(f"\n[bold]{text}[/bold]", soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        self.console.print(f"[yellow]warning:[/yellow] {_escaped(text)}", soft_wrap=True)
+
+    @contextmanager
+    def stage(self, title: str, total: int) -> Iterator[Meter]:
+        """Progress towards `total`."""
+        if self.console.is_terminal:
+            with self._bar(title, total) as meter:
+                yield meter
+        else:
+            yield self._lines(title, total)
+
+    @contextmanager
+    def _bar(self, title: str, total: int) -> Iterator[Meter]:
+        progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=self.console,
+            transient=True,
+        )
+        with progress:
+            bar = progress.add_task(title, total=total, text="")
+            yield Meter(lambda done, text, new: progress.update(bar, completed=done, text=text, total=new or total))
+
+    def _lines(self, title: str, total: int) -> Meter:
+        last = time.monotonic()
+
+        def advance(done: int, text: str, new: int | None) -> None:
+            nonlocal last
+            if time.monotonic() - last >= LINE_SECONDS:
+                last = time.monotonic()
+                self.say(f"  {title} {done}/{new or total}  {text}")
+
+        return Meter(advance)
+
+    def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        table = Table(
+            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0)
+        )
+        for i, column in enumerate(columns):
+            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+        for row in rows:
+            table.add_row(*[_escaped(str(cell)) for cell in row])
+        self.console.print(table)
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)
+
+
+def compare(report: Report, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
+    """The table of an evaluation, or of two on the same tasks side by side."""
+    shown = [(name, figures) for name, figures in (("before", before), ("after", after)) if figures]
+    if not shown:
+        return
+    both = len(shown) == 2
+    rewards = list(shown[-1][1]["rewards"])
+    rows = [["reward", *(number(f["reward"]) for _, f in shown)]]
+    for name in rewards:
+        rows.append([f"  {name}", *(_reward_cell(f["rewards"].get(name)) for _, f in shown)])
+    rows.append(["tool calls per task", *(number(f["tool_calls"]) for _, f in shown)])
+    rows.append(["tokens per task", *(number(f["tokens"], 0) for _, f in shown)])
+    rows.append(["failed rollouts", *(f"{f['failed']} of {f['rollouts']}" for _, f in shown)])
+    tasks = shown[-1][1]["tasks"]
+    title = f"{tasks} held-out tasks" + (", before and after" if both else "")
+    report.table(title, ["", *(name if both else "" for name, _ in shown)], rows)
+
+
+def _reward_cell(figures: Mapping[str, Any] | None) -> str:
+    if not figures:
+        return "-"
+    errors = sum(figures["errors"].values())
+    note = f", {errors} errors" if errors else ""
+    return f"{number(figures['mean'])} ({figures['positive']} of {figures['count']}{note})"
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """
+    >>> number(0.5), number(None)
+    ('0.500', '-')
+    """
+    return "-" if value is None else f"{value:.{digits}f}"

@@ -1,0 +1,207 @@
+"""From a recipe to the components that it names: found, imported, their settings checked.
+
+After this everything that can be wrong without running has been found, with the place in the recipe.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from guerdon.errors import ComponentError, GuerdonError, PluginError, RecipeError, RewardError, near_miss
+from guerdon.loading import Key, Loaded
+from guerdon.plugins import Component
+from guerdon.recipe import REWARD_KEYS, RewardUse, Tasks, Use
+from guerdon.registry import Registry, load, require_extra
+from guerdon.reward import check_wants, shape
+from guerdon.settings import SettingError, settings_model, validate
+from guerdon.tasks import TaskSet, hold_out, read_tasks
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A component with the settings that a recipe gives it."""
+
+    component: Component
+    function: Callable[..., Any]
+    settings: Mapping[str, Any]
+
+    def __str__(self) -> str:
+        c = self.component
+        origin = f"{c.package} {c.version}".strip() or c.target
+        return f"{c.name} ({origin})"
+
+
+@dataclass(frozen=True)
+class BoundReward(Bound):
+    name: str = ""
+    weight: float = 1.0
+    timeout: float = 10.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with its components: all that the engine needs."""
+
+    loaded: Loaded
+    registry: Registry
+    model: str
+    agent: Bound
+    rewards: tuple[BoundReward, ...]
+    backend: Bound
+    trainer: Bound | None
+    warmup_backend: Bound | None
+    warmup_trainer: Bound | None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def recipe(self) -> Any:
+        return self.loaded.recipe
+
+
+def resolve(loaded: Loaded, registry: Registry) -> Plan:
+    """Find and import what the recipe names, and check its settings. No model, task or server is touched.
+
+    Raises:
+        RecipeError: with the place in the recipe and what to do.
+    """
+    recipe, notes = loaded.recipe, list[str]()
+
+    def bind(kind: str, use: Use, key: Key) -> Bound:
+        return _bind(kind, use, key, loaded, registry, notes)
+
+    warmup = recipe.loop.warmup
+    trainer = bind("trainers", recipe.trainer, ("trainer",)) if recipe.trainer else None
+    warmup_trainer = None
+    if warmup and recipe.trainer:
+        merged = Use(ref=recipe.trainer.ref, settings={**recipe.trainer.settings, **warmup.trainer})
+        warmup_trainer = bind("trainers", merged, ("loop", "warmup", "trainer"))
+    elif warmup:
+        raise loaded.error(("loop", "warmup"), "there is a warm-up but no trainer; name one, e.g. trainer: sft")
+    plan = Plan(
+        loaded,
+        registry,
+        recipe.model,
+        bind("agents", recipe.agent, ("agent",)),
+        tuple(_rewards(loaded, registry, notes)),
+        bind("backends", recipe.backend, ("backend",)),
+        trainer,
+        bind("backends", warmup.backend, ("loop", "warmup", "backend")) if warmup else None,
+        warmup_trainer,
+        notes,
+    )
+    for name in (recipe.model,):
+        _check_model(name, loaded, registry)
+    return plan
+
+
+def _bind(kind: str, use: Use, key: Key, loaded: Loaded, registry: Registry, notes: list[str]) -> Bound:
+    try:
+        component = registry.find(kind, use.ref)
+        require_extra(component)
+        function = load(component)
+        if not callable(function):
+            raise ComponentError(f"{use.ref!r} is a {type(function).__name__}, not a function")
+        settings = validate(f"{_name(kind)} {use.ref!r}", function, use.settings, notes)
+    except SettingError as error:
+        raise loaded.error((*key, use.ref, *error.path), str(error)) from error
+    except (ComponentError, PluginError) as error:
+        failed: GuerdonError = loaded.error(key, str(error))
+        failed.kind = error.kind
+        raise failed from error
+    return Bound(component, function, settings)
+
+
+def _name(kind: str) -> str:
+    return "task source" if kind == "tasks" else kind.removesuffix("s")
+
+
+def _rewards(loaded: Loaded, registry: Registry, notes: list[str]) -> Iterable[BoundReward]:
+    names: dict[str, int] = {}
+    for i, use in enumerate(loaded.recipe.rewards):
+        key = ("rewards", i)
+        bound = _bind("rewards", use, key, loaded, registry, notes)
+        if use.name in names:
+            raise loaded.error(
+                key, f"two rewards are called {use.name!r}: give one a name of its own, {use.ref}: {{label: NAME}}"
+            )
+        names[use.name] = i
+        try:
+            shape(bound.function)
+        except RewardError as error:
+            raise loaded.error(key, str(error)) from error
+        _no_reserved(bound, use, key, loaded)
+        yield BoundReward(
+            bound.component,
+            bound.function,
+            bound.settings,
+            use.name,
+            use.weight,
+            use.timeout or loaded.recipe.scoring.timeout,
+        )
+
+
+def _no_reserved(bound: Bound, use: RewardUse, key: Key, loaded: Loaded) -> None:
+    taken = set(settings_model(bound.function).model_fields) & set(REWARD_KEYS)
+    if taken:
+        raise loaded.error(
+            key, f"reward {use.ref!r} has a setting {taken.pop()!r}, a word that every reward's entry has: rename it"
+        )
+
+
+def _check_model(model: str, loaded: Loaded, registry: Registry) -> None:
+    """A model is a registered name, a folder, or 'owner/name' on a hub; a bare word that is none is likely a typo."""
+    names = [c.name for c in registry.of_kind("models")]
+    if model in names or "/" in model or (loaded.folder / model).exists() or ":" in model:
+        if model.startswith((".", "/", "~")) and not (loaded.folder / Path(model).expanduser()).exists():
+            raise loaded.error(("model",), f"there is no folder {model!r}")
+        return
+    hint = near_miss(model, names)
+    if "Did you mean" in hint:
+        raise loaded.error(("model",), f"there is no model {model!r}.{hint}")
+
+
+def model_path(plan: Plan) -> str:
+    """The model to hand to backends and trainers: a registered name is prepared, which may take a while."""
+    recipe_model = plan.model
+    if recipe_model in {c.name for c in plan.registry.of_kind("models")}:
+        component = plan.registry.find("models", recipe_model)
+        require_extra(component)
+        return str(load(component)())
+    local = plan.loaded.folder / Path(recipe_model).expanduser()
+    return str(local.resolve()) if local.is_dir() else recipe_model
+
+
+def read_all_tasks(plan: Plan) -> tuple[TaskSet, TaskSet | None]:
+    """The tasks to train on and those to evaluate on.
+
+    Raises:
+        TaskError: a row is wrong, with its file and line.
+        RecipeError: a reward asks for a column that they do not have.
+    """
+    recipe = plan.recipe
+    train = _read(plan, recipe.tasks, ("tasks",))
+    held: TaskSet | None = None
+    if recipe.eval and recipe.eval.tasks:
+        held = _read(plan, recipe.eval.tasks, ("eval", "tasks"))
+    elif recipe.eval:
+        left, kept = hold_out(train.tasks, recipe.eval, recipe.seed)
+        train, held = TaskSet(left, train.columns), TaskSet(kept, train.columns)
+    for i, reward in enumerate(plan.rewards):
+        for tasks in filter(None, (train, held)):
+            try:
+                check_wants(reward.function, [str(c) for c in tasks.tasks[0].fields])
+            except RewardError as error:
+                raise plan.loaded.error(("rewards", i), f"reward {reward.name!r}: {error}") from error
+    return train, held
+
+
+def _read(plan: Plan, spec: Tasks, key: Key) -> TaskSet:
+    source = None
+    if spec.source:
+        bound = _bind("tasks", spec.source, (*key, "source"), plan.loaded, plan.registry, plan.notes)
+        source = lambda: bound.function(**bound.settings)  # noqa: E731
+    return read_tasks(spec, folder=plan.loaded.folder, seed=plan.recipe.seed, source=source)
+
+
+__all__ = ["Bound", "BoundReward", "Plan", "RecipeError", "model_path", "read_all_tasks", "resolve"]

@@ -1,0 +1,222 @@
+"""Call a reward: with what its parameters name, and take nothing on trust that it gives back.
+
+A reward's positional parameters name what it wants: `completion`, `answer`, `prompt`, `task`, `trajectory`, or any
+column of the task. Plural names (`completions`, `answers`, a column's name + s ...) make it a batch reward: it is
+called once for a group and returns a list. A function with `**kwargs` and `completions` has TRL's signature and is
+called as TRL would: completions as lists of messages, and every column as a list.
+"""
+
+import asyncio
+import inspect
+import math
+import numbers
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Literal
+
+from guerdon.errors import RewardError, near_miss
+from guerdon.task import Task
+from guerdon.trajectory import Failure, Score, Trajectory
+
+Item = tuple[Task, Trajectory]
+
+ONE: Mapping[str, Callable[[Task, Trajectory], Any]] = {
+    "task": lambda task, _: task,
+    "trajectory": lambda _, trajectory: trajectory,
+    "prompt": lambda task, _: task.text,
+    "completion": lambda _, trajectory: trajectory.completion or "",
+    "answer": lambda task, _: task.answer,
+    "messages": lambda _, trajectory: trajectory.messages,
+}
+MANY = {
+    "tasks": "task",
+    "trajectories": "trajectory",
+    "prompts": "prompt",
+    "completions": "completion",
+    "answers": "answer",
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How a reward is to be called."""
+
+    kind: Literal["one", "batch", "trl"]
+    wants: tuple[str, ...]
+    optional: frozenset[str] = frozenset()
+
+
+def shape(function: Callable[..., Any]) -> Shape:
+    """Read from the signature how a reward is to be called.
+
+    >>> shape(lambda completion, answer: 1.0).kind
+    'one'
+    >>> shape(lambda completions, **kwargs: [1.0]).kind
+    'trl'
+
+    Raises:
+        RewardError: the signature fits no way of calling it.
+    """
+    parameters = inspect.signature(function).parameters.values()
+    data = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    optional = frozenset(p.name for p in data if p.default is not p.empty)
+    wants = tuple(p.name for p in data)
+    name = getattr(function, "__name__", "reward")
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        if "completions" not in wants:
+            raise RewardError(
+                f"{name}{inspect.signature(function)}: **kwargs is TRL's signature, which has `completions`"
+            )
+        return Shape("trl", wants, optional)
+    if not wants:
+        raise RewardError(
+            f"{name}{inspect.signature(function)}: it asks for nothing; name e.g. `completion` and `answer`"
+        )
+    return Shape("batch" if set(wants) & set(MANY) else "one", wants, optional)
+
+
+def check_wants(function: Callable[..., Any], columns: Sequence[str]) -> None:
+    """Check that tasks with these columns have all that the reward asks for.
+
+    Raises:
+        RewardError: names the parameter, and what there is.
+    """
+    how = shape(function)
+    known = {*ONE, *MANY, *columns, *(f"{c}s" for c in columns), *_TRL}
+    for name in how.wants:
+        if name not in known and name not in how.optional:
+            raise RewardError(f"it asks for {name!r}, which the tasks do not have.{near_miss(name, known - _TRL)}")
+
+
+_TRL = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric"})
+
+
+def call(function: Callable[..., Any], settings: Mapping[str, Any], items: Sequence[Item]) -> list[Score]:
+    """The scores of these trajectories, one each, in order; whatever goes wrong is in them.
+
+    The items of one call are one group: the trajectories of one task.
+    """
+    how = shape(function)
+    if how.kind == "one":
+        return [_guarded(partial(_one, function, how, settings, *item), 1)[0] for item in items]
+    batch = _trl_arguments(how, items) if how.kind == "trl" else _batch_arguments(how, items)
+    return _guarded(lambda: _many(function, {**batch, **settings}, len(items)), len(items))
+
+
+def _guarded(run: Callable[[], list[Score]], count: int) -> list[Score]:
+    started = time.perf_counter()
+    try:
+        scores = run()
+    except RewardError as error:
+        scores = [Score(None, error=Failure(error.kind, str(error)))] * count
+    except ImportError as error:
+        scores = [Score(None, error=Failure("missing", f"cannot import {error.name}: {error}"))] * count
+    except Exception as error:
+        message = f"{type(error).__name__}: {error}{_line_of(error)}"
+        scores = [Score(None, error=Failure("raised", message))] * count
+    seconds = (time.perf_counter() - started) / max(count, 1)
+    return [replace(s, seconds=seconds) for s in scores]
+
+
+def _line_of(error: BaseException) -> str:
+    """Where it was raised: the last line of the traceback, for whoever wrote the reward."""
+    trace = error.__traceback__
+    while trace and trace.tb_next:
+        trace = trace.tb_next
+    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
+
+
+def _one(
+    function: Callable[..., Any], how: Shape, settings: Mapping[str, Any], task: Task, trajectory: Trajectory
+) -> list[Score]:
+    arguments = {}
+    for name in how.wants:
+        if name in ONE:
+            arguments[name] = ONE[name](task, trajectory)
+        elif name in task.fields:
+            arguments[name] = task.fields[name]
+        elif name not in how.optional:
+            raise RewardError(f"task {task.id} has no column {name!r}", kind="missing_column")
+    return [as_score(_finish(function(**arguments, **settings)))]
+
+
+def _many(function: Callable[..., Any], arguments: Mapping[str, Any], count: int) -> list[Score]:
+    values = _finish(function(**arguments))
+    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+        raise RewardError(f"it returned {_shown(values)} for {count} completions; a list is needed", kind="not_a_list")
+    if len(values) != count:
+        raise RewardError(f"it returned {len(values)} scores for {count} completions", kind="wrong_length")
+    return [_guarded(partial(_as_list, value), 1)[0] for value in values]
+
+
+def _finish(value: Any) -> Any:
+    """Run a reward that was written as a coroutine to its end."""
+    if not inspect.isawaitable(value):
+        return value
+
+    async def wait() -> Any:
+        return await value
+
+    return asyncio.run(wait())
+
+
+def as_score(value: Any) -> Score:
+    """What a reward returned, as a score: a number, `None`, or either with a reason.
+
+    >>> as_score((0.5, "half"))
+    Score(value=0.5, weight=1.0, reason='half', error=None, seconds=0.0)
+
+    Raises:
+        RewardError: it is none of these, or not finite.
+    """
+    reason = ""
+    if isinstance(value, Score):
+        value, reason = value.value, value.reason
+    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
+        value, reason = value
+    if value is None:
+        return Score(None, reason=reason)
+    if isinstance(value, numbers.Real) or (hasattr(value, "item") and getattr(value, "size", None) == 1):
+        number = float(value)
+        if not math.isfinite(number):
+            raise RewardError(f"it returned {number}, which is no score", kind="not_finite")
+        return Score(number, reason=reason)
+    raise RewardError(f"it returned {_shown(value)}; a number or None is needed", kind="not_a_number")
+
+
+def _as_list(value: Any) -> list[Score]:
+    return [as_score(value)]
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _batch_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
+    arguments: dict[str, Any] = {}
+    for name in how.wants:
+        single = MANY.get(name) or name.removesuffix("s")
+        if single in ONE:
+            arguments[name] = [ONE[single](*item) for item in items]
+            continue
+        column = name if all(name in task.fields for task, _ in items) else single
+        if all(column in task.fields for task, _ in items):
+            arguments[name] = [task.fields[column] for task, _ in items]
+        elif name not in how.optional:
+            raise RewardError(f"the tasks have no column {name!r}", kind="missing_column")
+    return arguments
+
+
+def _trl_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
+    columns = set.intersection(*(set(task.fields) for task, _ in items)) if items else set()
+    arguments: dict[str, Any] = {name: [task.fields[name] for task, _ in items] for name in columns}
+    arguments["answer"] = [task.answer for task, _ in items]
+    arguments["prompts"] = [task.messages for task, _ in items]
+    arguments["completions"] = [[{"role": "assistant", "content": t.completion or ""}] for _, t in items]
+    arguments["completion_ids"] = [list(t.turns[-1].reply_ids) if t.turns else [] for _, t in items]
+    arguments["trainer_state"] = None
+    arguments["log_extra"] = arguments["log_metric"] = lambda *_: None
+    return arguments

@@ -1,0 +1,165 @@
+"""Run an agent over tasks, many at a time; every rollout ends as a trajectory, whatever happens in it."""
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from guerdon.errors import AgentError, ComponentError, GuerdonError
+from guerdon.gateway import Gateway
+from guerdon.policy import Endpoint, Policy
+from guerdon.recipe import Rollout
+from guerdon.registry import missing
+from guerdon.resolve import Bound
+from guerdon.task import Task
+from guerdon.trajectory import Failure, Trajectory
+
+Agent = Callable[[Task, Policy], Awaitable[str]]
+
+ENOUGH_TO_JUDGE = 8
+"""Rollouts before the rate of failures can stop a run."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One rollout to do."""
+
+    task: Task
+    phase: str
+    iteration: int
+    attempt: int
+
+    @property
+    def id(self) -> str:
+        return f"{self.phase}-{self.iteration}-{self.task.id}-{self.attempt}"
+
+
+@dataclass
+class RolloutRunner:
+    """An agent with the policy to run it on."""
+
+    agent: Agent
+    name: str
+    endpoint: Endpoint
+    gateway: Gateway
+    settings: Rollout
+    sampling: dict[str, Any]
+    model: str
+    expose: list[str] = field(default_factory=list)
+
+    async def run(self, attempt: Attempt) -> Trajectory:
+        """Roll out one attempt. Failures of the agent, its tools and the model are in the trajectory."""
+        # the demonstrations' endpoint is handed the whole task, the agent never is
+        with self.gateway.recorder(self.endpoint, attempt.task, self.sampling) as recorder:
+            started = time.perf_counter()
+            completion: str | None = None
+            failure: Failure | None = None
+            try:
+                async with asyncio.timeout(self.settings.timeout):
+                    answer: Any = await self.agent(attempt.task.for_agent(self.expose), recorder)
+                if isinstance(answer, str):
+                    completion = answer
+                else:
+                    kind = type(answer).__name__
+                    failure = Failure("no_completion", f"the agent returned {kind}, not its answer as text")
+            except TimeoutError:
+                failure = Failure("timeout", f"the rollout took longer than {self.settings.timeout:g} s")
+            except Exception as error:
+                failure = _failure(recorder.error or error)
+            return Trajectory(
+                id=attempt.id,
+                task_id=attempt.task.id,
+                phase=attempt.phase,
+                iteration=attempt.iteration,
+                attempt=attempt.attempt,
+                agent=self.name,
+                model=self.model,
+                turns=tuple(recorder.turns),
+                tools=tuple(recorder.tools),
+                completion=completion,
+                failure=failure,
+                seconds=round(time.perf_counter() - started, 6),
+            )
+
+    async def run_all(self, attempts: Iterable[Attempt]) -> AsyncIterator[tuple[Attempt, Trajectory]]:
+        """The trajectories as they finish, at most `concurrency` at a time.
+
+        Raises:
+            AgentError: more of them fail than the recipe allows.
+        """
+        waiting = iter(attempts)
+        running: dict[asyncio.Task[Trajectory], Attempt] = {}
+        finished = failed = 0
+        try:
+            while True:
+                while len(running) < self.settings.concurrency and (attempt := next(waiting, None)):
+                    running[asyncio.create_task(self.run(attempt))] = attempt
+                if not running:
+                    return
+                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    attempt, trajectory = running.pop(task), task.result()
+                    yield attempt, trajectory
+                    finished += 1
+                    failed += trajectory.failure is not None
+                    self._judge(finished, failed, trajectory)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _judge(self, finished: int, failed: int, last: Trajectory) -> None:
+        if finished >= ENOUGH_TO_JUDGE and failed / finished > self.settings.max_failures and last.failure:
+            raise AgentError(
+                f"{failed} of {finished} rollouts failed, more than rollout.max_failures "
+                f"({self.settings.max_failures:g}) allows; the last ({last.failure.kind}): {last.failure.message}"
+            )
+
+
+def _failure(error: BaseException) -> Failure:
+    if isinstance(error, GuerdonError):
+        return Failure(error.kind, str(error))
+    return Failure("agent", f"{type(error).__name__}: {error}")
+
+
+@asynccontextmanager
+async def open_agent(bound: Bound) -> AsyncIterator[Agent]:
+    """An agent ready for rollouts: a plain function with its settings, or what its context manager yields.
+
+    Raises:
+        ComponentError: it is neither, or something that it needs is not installed.
+    """
+    function, settings = bound.function, dict(bound.settings)
+    parameters = inspect.signature(function).parameters.values()
+    takes = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
+    if len(takes) == 2:
+        if not inspect.iscoroutinefunction(function):
+            raise ComponentError(f"agent {bound.component.name!r} is not `async def`")
+
+        async def run(task: Task, policy: Policy) -> str:
+            answer: str = await function(task, policy, **settings)
+            return answer
+
+        yield run
+    elif takes:
+        raise ComponentError(
+            f"agent {bound.component.name!r} takes ({', '.join(takes)}); "
+            "an agent is `async def agent(task, policy, *, ...)`"
+        )
+    else:
+        async with entered(bound, function(**settings)) as agent:
+            yield agent
+
+
+@asynccontextmanager
+async def entered(bound: Bound, manager: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
+    """Enter a component's context manager; an extra that is missing is named with its pip line."""
+    async with AsyncExitStack() as stack:
+        try:
+            opened = await stack.enter_async_context(manager)
+        except ImportError as error:
+            raise missing(bound.component, error) or error from error
+        yield opened

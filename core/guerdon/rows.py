@@ -1,0 +1,69 @@
+"""From trajectories to training rows.
+
+Where the server gave token ids, a row is made of exactly those: each turn's prompt extends what came before, and only
+what the model sampled is learnt. A turn whose prompt does not extend the turn before starts a row of its own. Nothing
+is tokenised again. Trajectories without ids (another model's, or demonstrations) become rows of messages.
+"""
+
+import random
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from guerdon.recipe import Loop
+from guerdon.trajectory import Trajectory
+
+IGNORE = -100
+
+
+def choose(trajectories: Sequence[Trajectory], loop: Loop, seed: int) -> list[Trajectory]:
+    """Those worth training on: at or above `min_reward`, of these the best `keep_top`, in a shuffled order.
+
+    Without `min_reward`, a positive reward is asked for: a trajectory that earned nothing is never trained on.
+    """
+    good = [t for t in trajectories if t.failure is None and _earns(t.reward, loop.min_reward)]
+    rng = random.Random(seed)
+    rng.shuffle(good)
+    good.sort(key=lambda t: t.reward or 0.0, reverse=True)
+    kept = good[: max(1, int(len(good) * loop.keep_top))]
+    rng.shuffle(kept)
+    return kept
+
+
+def _earns(reward: float | None, least: float | None) -> bool:
+    if reward is None:
+        return False
+    return reward > 0 if least is None else reward >= least
+
+
+def training_rows(trajectories: Iterable[Trajectory]) -> Iterator[dict[str, Any]]:
+    """Rows for `TrainingJob.rows`."""
+    for trajectory in trajectories:
+        turns = trajectory.turns
+        made = _id_rows(trajectory) if turns and all(t.reply_ids for t in turns) else _message_rows(trajectory)
+        for row in made:
+            yield {**row, "reward": trajectory.reward, "trajectory": trajectory.id}
+
+
+def _id_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
+    ids: list[int] = []
+    labels: list[int] = []
+    for turn in trajectory.turns:
+        prompt, reply = list(turn.prompt_ids), list(turn.reply_ids)
+        if prompt[: len(ids)] != ids:
+            yield {"input_ids": ids, "labels": labels}
+            ids, labels = [], []
+        labels = labels + [IGNORE] * (len(prompt) - len(ids)) + reply
+        ids = prompt + reply
+    if ids:
+        yield {"input_ids": ids, "labels": labels}
+
+
+def _message_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
+    tools = list(trajectory.tools)
+    before: list[Any] = []
+    for turn, conversation in zip(trajectory.turns, trajectory.conversations(), strict=True):
+        if before and turn.keep < len(before):
+            yield {"messages": before, "tools": tools}
+        before = conversation
+    if before:
+        yield {"messages": before, "tools": tools}

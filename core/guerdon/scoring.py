@@ -1,0 +1,136 @@
+"""Score trajectories with a recipe's rewards, apply its rule for failures, and keep count."""
+
+import asyncio
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from guerdon.errors import RewardError
+from guerdon.recipe import Scoring
+from guerdon.resolve import BoundReward
+from guerdon.reward import Item, call, shape
+from guerdon.trajectory import Score, Trajectory
+from guerdon.workers import Workers
+
+ENOUGH_TO_JUDGE = 8
+"""Scores of one reward before its rate of errors can stop a run."""
+
+
+@dataclass
+class Tally:
+    """What one reward has given so far."""
+
+    values: list[float] = field(default_factory=list)
+    not_applicable: int = 0
+    errors: Counter[str] = field(default_factory=Counter)
+    last_error: str = ""
+    seconds: float = 0.0
+
+    def add(self, score: Score) -> None:
+        self.seconds += score.seconds
+        if score.error:
+            self.errors[score.error.kind] += 1
+            self.last_error = score.error.message
+        elif score.value is None:
+            self.not_applicable += 1
+        else:
+            self.values.append(score.value)
+
+    @property
+    def count(self) -> int:
+        return len(self.values) + self.not_applicable + self.errors.total()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "mean": statistics.fmean(self.values) if self.values else None,
+            "std": statistics.pstdev(self.values) if self.values else None,
+            "count": self.count,
+            "not_applicable": self.not_applicable,
+            "errors": dict(self.errors),
+            "seconds": round(self.seconds, 6),
+        }
+
+
+def tally(trajectories: Sequence[Trajectory]) -> dict[str, Tally]:
+    """Statistics of each reward over scored trajectories."""
+    tallies: dict[str, Tally] = {}
+    for trajectory in trajectories:
+        for name, score in trajectory.scores.items():
+            tallies.setdefault(name, Tally()).add(score)
+    return tallies
+
+
+class Scorer:
+    """The rewards of a recipe, ready to use; a context manager, for its worker processes."""
+
+    def __init__(self, rewards: Sequence[BoundReward], settings: Scoring) -> None:
+        self.rewards = rewards
+        self.settings = settings
+        self.tallies = {r.name: Tally() for r in rewards}
+        self._workers = Workers(settings.workers)
+        self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="score")
+
+    def __enter__(self) -> "Scorer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._workers.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def score(self, group: Sequence[Item]) -> list[Trajectory]:
+        """Score the trajectories of one group (one task). Those that failed are handed back as they are.
+
+        Raises:
+            RewardError: by the recipe's rule a reward has failed too often, or at all.
+        """
+        done = [i for i, (_, t) in enumerate(group) if t.failure is None]
+        items = [group[i] for i in done]
+        columns = await asyncio.gather(*(self._reward(reward, items) for reward in self.rewards)) if items else []
+        scored = [t for _, t in group]
+        for place, i in enumerate(done):
+            scores = {r.name: column[place] for r, column in zip(self.rewards, columns, strict=True)}
+            scored[i] = scored[i].scored(scores)
+        return scored
+
+    async def _reward(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
+        scores = await self._call(reward, items)
+        if self.settings.on_error == "retry" and any(s.error for s in scores):
+            again = await self._call(reward, items)
+            scores = [b if a.error else a for a, b in zip(scores, again, strict=True)]
+        tally = self.tallies[reward.name]
+        for score in scores:
+            tally.add(score)
+        self._judge(reward, tally)
+        zero = self.settings.on_error == "zero"
+        return [replace(s, weight=reward.weight, value=0.0 if s.error and zero else s.value) for s in scores]
+
+    async def _call(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
+        if reward.component.inline:
+            return call(reward.function, reward.settings, items)
+        loop = asyncio.get_running_loop()
+        # one item a call where the reward takes one: its deadline then is its own
+        batches = [items] if shape(reward.function).kind != "one" else [[item] for item in items]
+        results = await asyncio.gather(
+            *(
+                loop.run_in_executor(
+                    self._threads, self._workers.call, reward.component, reward.settings, batch, reward.timeout
+                )
+                for batch in batches
+            )
+        )
+        return [score for result in results for score in result]
+
+    def _judge(self, reward: BoundReward, tally: Tally) -> None:
+        failed = tally.errors.total()
+        if not failed:
+            return
+        if self.settings.on_error == "abort":
+            raise RewardError(f"reward {reward.name!r} failed, and scoring.on_error is abort: {tally.last_error}")
+        if tally.count >= ENOUGH_TO_JUDGE and failed / tally.count > self.settings.max_errors:
+            raise RewardError(
+                f"reward {reward.name!r} failed on {failed} of {tally.count} trajectories, more than "
+                f"scoring.max_errors ({self.settings.max_errors:g}) allows; the last: {tally.last_error}"
+            )

@@ -1,0 +1,146 @@
+"""A component's settings: the keyword-only parameters of its function, validated from the signature.
+
+A function may carry `renamed`, a mapping from names that its settings once had (or have in other libraries) to today's:
+they are translated, with a note.
+"""
+
+import inspect
+import re
+import textwrap
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+
+from guerdon.errors import ComponentError, near_miss
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting as a user reads of it."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+class SettingError(ComponentError):
+    """A setting is wrong; `path` leads to it from the component's own settings."""
+
+    def __init__(self, message: str, path: tuple[str | int, ...] = ()) -> None:
+        super().__init__(message)
+        self.path = path
+
+
+def settings_model(function: Callable[..., Any]) -> type[BaseModel]:
+    """A pydantic model of a component's settings, made from its signature.
+
+    >>> def short(completion: str, *, max_words: int = 100) -> float: ...
+    >>> settings_model(short)(max_words="7").max_words
+    7
+    """
+    hints = _hints(function)
+    fields: dict[str, Any] = {
+        name: (hints.get(name, Any), Field(default=... if p.default is p.empty else p.default))
+        for name, p in _parameters(function).items()
+    }
+    name = getattr(function, "__name__", type(function).__name__)
+    return create_model(name, __config__=_FORBID, **fields)
+
+
+_FORBID = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
+
+
+def validate(
+    what: str, function: Callable[..., Any], given: Mapping[str, Any], notes: list[str] | None = None
+) -> dict[str, Any]:
+    """The settings to call `function` with: those given, with their types, the rest at their defaults.
+
+    `what` names the component in messages; translations of old names are appended to `notes`.
+
+    Raises:
+        SettingError: an unknown setting, or a value of the wrong type.
+    """
+    model = settings_model(function)
+    given = _translate(what, function, given, model, notes if notes is not None else [])
+    for name in given:
+        if name not in model.model_fields:
+            raise SettingError(f"{what} has no setting {name!r}.{near_miss(name, model.model_fields)}", (name,))
+    try:
+        return dict(model(**given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        path = tuple(first["loc"])
+        shown = f" (got {first['input']!r})" if first["type"] != "missing" else ""
+        raise SettingError(f"{what}: {'.'.join(map(str, path))}: {first['msg']}{shown}", path) from None
+
+
+def describe(function: Callable[..., Any]) -> tuple[str, list[Setting]]:
+    """The docstring without its "Args:" section, and the settings with types, defaults and help."""
+    text = inspect.getdoc(function) or ""
+    helps = dict(_arguments(text))
+    hints = _hints(function)
+    settings = [
+        Setting(name, _type_name(hints.get(name, Any)), p.default, helps.get(name, ""))
+        for name, p in _parameters(function).items()
+    ]
+    return re.sub(r"\n*^Args:\n(?:[ \t]+.*\n?|\n(?=[ \t]))*", "\n\n", text, flags=re.M).strip(), settings
+
+
+def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    signature = inspect.signature(function)
+    return {n: p for n, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    target = inspect.unwrap(function)
+    if not inspect.isroutine(target):  # a callable object
+        target = type(target).__call__
+    try:
+        return get_type_hints(target, include_extras=True)
+    except (NameError, TypeError):  # names that only a type checker sees: such settings are not checked
+        return {}
+
+
+def _translate(
+    what: str,
+    function: Callable[..., Any],
+    given: Mapping[str, Any],
+    model: type[BaseModel],
+    notes: list[str],
+) -> dict[str, Any]:
+    renamed: Mapping[str, str] = getattr(function, "renamed", {})
+    out: dict[str, Any] = {}
+    for name, value in given.items():
+        today = renamed.get(name, name)
+        if name not in model.model_fields and today in model.model_fields:
+            if today in given:
+                raise SettingError(f"{what}: {name!r} is an old name of {today!r}; give one of them", (name,))
+            notes.append(f"{what}: {name!r} is now {today!r}")
+            name = today
+        out[name] = value
+    return out
+
+
+def _arguments(doc: str) -> list[tuple[str, str]]:
+    """Name and help of each entry in a Google-style "Args:" section."""
+    section = re.search(r"^Args:\n((?:[ \t]+.*\n?|\n(?=[ \t]))+)", doc + "\n", re.M)
+    if not section:
+        return []
+    entries = re.split(r"^(?=\*{0,2}\w+(?: \([^)]*\))?:)", textwrap.dedent(section[1]), flags=re.M)
+    found = []
+    for entry in entries:
+        match = re.match(r"\*{0,2}(\w+)(?: \([^)]*\))?:\s*(.*)", entry, re.S)
+        if match:
+            found.append((match[1], " ".join(match[2].split())))
+    return found
+
+
+def _type_name(hint: Any) -> str:
+    if hint is Any:
+        return "any"
+    if isinstance(hint, type) and not getattr(hint, "__args__", None):
+        return hint.__name__
+    return re.sub(r"\b(?:typing|collections\.abc)\.", "", str(hint))

@@ -1,0 +1,203 @@
+"""A run's folder: the frozen recipe, what ran, the trajectories with their scores, figures and checkpoints.
+
+    runs/20261122-093000-quickstart/
+        recipe.yaml     as it was run, overrides included, `${VAR}` not replaced
+        run.json        id, versions, seed, where the recipe came from
+        store.db        trajectories, finished stages, figures (SQLite, write-ahead log)
+        checkpoints/    one adapter for each finished training
+        logs/           what the training process and servers printed
+
+A trajectory is written when it is scored; a process that is killed at any moment loses nothing that was written.
+"""
+
+import contextlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from guerdon.errors import StoreError, near_miss
+from guerdon.task import Task
+from guerdon.trajectory import Trajectory
+
+_TABLES = """
+create table if not exists trajectories (
+    id text primary key, phase text, iteration integer, task_id text, attempt integer,
+    reward real, failure text, body text not null);
+create index if not exists by_stage on trajectories (phase, iteration);
+create table if not exists tasks (phase text, id text, body text not null, primary key (phase, id));
+create table if not exists stages (name text primary key, data text not null, at real not null);
+create table if not exists metrics (
+    id integer primary key, at real not null, stage text not null, step integer not null, data text not null);
+"""
+
+
+class Run:
+    """An open run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.info: dict[str, Any] = json.loads((folder / "run.json").read_text())
+        with _clear_errors(folder):
+            self._db = sqlite3.connect(folder / "store.db", timeout=60, check_same_thread=False)
+            self._db.execute("pragma journal_mode = wal")
+            self._db.execute("pragma synchronous = normal")
+            self._db.executescript(_TABLES)
+
+    @classmethod
+    def create(cls, runs: Path, name: str, recipe: str, info: Mapping[str, Any]) -> "Run":
+        """Make the folder of a new run.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        with _clear_errors(runs):
+            runs.mkdir(parents=True, exist_ok=True)
+            folder = _fresh(runs, f"{stamp}-{name}")
+            (folder / "checkpoints").mkdir()
+            (folder / "logs").mkdir()
+            (folder / "recipe.yaml").write_text(recipe)
+            write_json(folder / "run.json", {"id": folder.name, "created": time.time(), **info})
+        return cls(folder)
+
+    @property
+    def id(self) -> str:
+        return self.folder.name
+
+    def close(self) -> None:
+        self._db.close()
+
+    def add(self, trajectories: Sequence[Trajectory]) -> None:
+        """Write finished trajectories; on return they survive a kill."""
+        rows = [
+            (
+                t.id,
+                t.phase,
+                t.iteration,
+                t.task_id,
+                t.attempt,
+                t.reward,
+                t.failure.kind if t.failure else None,
+                json.dumps(t.to_json(), ensure_ascii=False, separators=(",", ":")),
+            )
+            for t in trajectories
+        ]
+        with _clear_errors(self.folder), self._db:
+            self._db.executemany("insert or replace into trajectories values (?,?,?,?,?,?,?,?)", rows)
+
+    def finished(self, phase: str, iteration: int) -> set[str]:
+        """The ids of the trajectories that are there."""
+        found = self._db.execute("select id from trajectories where phase = ? and iteration = ?", (phase, iteration))
+        return {row[0] for row in found}
+
+    def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
+        """In the order of tasks and attempts of each stage."""
+        where = " and ".join(
+            clause for clause, on in (("phase = ?", phase), ("iteration = ?", iteration)) if on is not None
+        )
+        values = [v for v in (phase, iteration) if v is not None]
+        found = self._db.execute(
+            f"select body from trajectories {'where ' + where if where else ''} order by iteration, rowid", values
+        )
+        return [Trajectory.from_json(json.loads(row[0])) for row in found]
+
+    def trajectory(self, name: str) -> Trajectory:
+        """One by its id.
+
+        Raises:
+            StoreError: there is none; says which is near.
+        """
+        row = self._db.execute("select body from trajectories where id = ?", (name,)).fetchone()
+        if row is None:
+            known = [r[0] for r in self._db.execute("select id from trajectories")]
+            raise StoreError(f"run {self.id} has no trajectory {name!r}.{near_miss(name, known[:2000])}")
+        return Trajectory.from_json(json.loads(row[0]))
+
+    def add_tasks(self, phase: str, tasks: Sequence[Task]) -> None:
+        """Keep the tasks that trajectories are of, so that they can be scored again without their source."""
+        rows = [(phase, t.id, json.dumps([t.prompt, t.answer, dict(t.fields)], default=str)) for t in tasks]
+        with _clear_errors(self.folder), self._db:
+            self._db.executemany("insert or replace into tasks values (?,?,?)", rows)
+
+    def tasks(self) -> dict[tuple[str, str], Task]:
+        """By phase and id."""
+        found = self._db.execute("select phase, id, body from tasks")
+        return {(phase, name): Task(name, *json.loads(body)) for phase, name, body in found}
+
+    def finish_stage(self, name: str, data: Mapping[str, Any]) -> None:
+        """Mark a stage as done: a resumed run will not do it again."""
+        with _clear_errors(self.folder), self._db:
+            self._db.execute("insert or replace into stages values (?,?,?)", (name, json.dumps(data), time.time()))
+
+    def stage(self, name: str) -> dict[str, Any] | None:
+        """What a finished stage left, `None` when it has not finished."""
+        row = self._db.execute("select data from stages where name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def stages(self) -> dict[str, dict[str, Any]]:
+        return {n: json.loads(d) for n, d in self._db.execute("select name, data from stages order by at")}
+
+    def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+        with _clear_errors(self.folder), self._db:
+            self._db.execute(
+                "insert into metrics (at, stage, step, data) values (?,?,?,?)",
+                (time.time(), stage, step, json.dumps(dict(metrics))),
+            )
+
+    def metrics(self) -> list[dict[str, Any]]:
+        found = self._db.execute("select at, stage, step, data from metrics order by id")
+        return [{"at": at, "stage": stage, "step": step, **json.loads(data)} for at, stage, step, data in found]
+
+
+def find_run(runs: Path, name: str) -> Path:
+    """The folder of a run by path, id, or a unique part of its id; 'last' is the newest.
+
+    Raises:
+        StoreError: there is none, or there are several.
+    """
+    for folder in (Path(name), runs / name):
+        if (folder / "run.json").is_file():
+            return folder
+    known = [p.name for p in list_runs(runs)]
+    matches = known[-1:] if name == "last" else [k for k in known if name in k]
+    if len(matches) == 1:
+        return runs / matches[0]
+    if matches:
+        raise StoreError(f"{name!r} fits several runs: {', '.join(matches)}")
+    raise StoreError(f"there is no run {name!r} in {runs}/.{near_miss(name, known)}")
+
+
+def list_runs(runs: Path) -> list[Path]:
+    """The runs in this folder, oldest first."""
+    return sorted(p.parent for p in runs.glob("*/run.json")) if runs.is_dir() else []
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Whole or not at all."""
+    fresh = path.with_name(f".{path.name}.{os.getpid()}")
+    fresh.write_text(json.dumps(data, indent=2) + "\n")
+    fresh.replace(path)
+
+
+def _fresh(runs: Path, name: str) -> Path:
+    for suffix in ("", *(f"-{i}" for i in range(2, 1000))):
+        with contextlib.suppress(FileExistsError):
+            folder = runs / (name + suffix)
+            folder.mkdir()
+            return folder
+    raise StoreError(f"{runs} has too many runs called {name}")
+
+
+@contextlib.contextmanager
+def _clear_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        raise StoreError(
+            f"cannot write to {folder}: {error}. What was finished before is kept; "
+            "make room or fix the permissions, then go on with `guerdon run --resume`"
+        ) from error

@@ -1,0 +1,99 @@
+"""A backend that knows the answers: it plays a task's worked steps as tool calls, for teaching."""
+
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from guerdon.errors import BackendError
+from guerdon.policy import Endpoint
+from guerdon.task import Task
+
+GSM8K_STEP = re.compile(r"<<([^<>=]+)=[^<>]*>>")
+"""GSM8K's calculator annotations, as in "She sold 48/2 = <<48/2=24>>24 clips" (arXiv:2110.14168)."""
+
+
+@asynccontextmanager
+async def demonstrations(
+    model: str, *, answer_format: str = "### {answer} ###", tool: str = "calculate"
+) -> AsyncIterator[Endpoint]:
+    """Answers from the task's worked steps instead of a model: each step a tool call, then the last result as the answer.
+
+    The steps are the task's field `steps` (a list of expressions), or GSM8K's `<<48/2=24>>` annotations in its answer or
+    any of its text fields. The tools are really called, so a demonstration holds what they really said.
+
+    Args:
+        answer_format: The final reply; `{answer}` stands for the last tool result.
+        tool: The tool that takes an `expression`.
+    """
+    if "{answer}" not in answer_format:
+        raise BackendError(f"answer_format {answer_format!r} has no {{answer}} in it: the result would be lost.", kind="settings")
+    yield Demonstrator(model, answer_format, tool)
+
+
+class Demonstrator:
+    """The endpoint: a pure function of the task and the conversation so far."""
+
+    def __init__(self, model: str, answer_format: str, tool: str) -> None:
+        self.model = model
+        self.answer_format = answer_format
+        self.tool = tool
+
+    async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
+        steps = worked_steps(task)
+        if not steps:
+            raise BackendError(
+                f"task {task.id} has no worked steps to demonstrate: give it a field `steps` with a list of expressions, "
+                "or GSM8K's <<48/2=24>> annotations.",
+                kind="no_demonstration",
+            )
+        results = tool_results(body.get("messages", ()))
+        if len(results) < len(steps):
+            arguments = json.dumps({"expression": steps[len(results)]}, ensure_ascii=False)
+            function = {"name": self.tool, "arguments": arguments}
+            call = {"id": f"call_{len(results) + 1}", "type": "function", "function": function}
+            message = {"role": "assistant", "content": None, "tool_calls": [call]}
+            return self._completion(message, "tool_calls")
+        reply = self.answer_format.replace("{answer}", results[-1].strip())
+        return self._completion({"role": "assistant", "content": reply}, "stop")
+
+    async def load_adapter(self, path: Path | None) -> None:
+        """Nothing to load: there is no model."""
+
+    def _completion(self, message: dict[str, Any], finish: str) -> dict[str, Any]:
+        choice = {"index": 0, "message": message, "finish_reason": finish}
+        usage = {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+        return {
+            "id": "demonstration", "object": "chat.completion", "created": 0, "model": self.model,
+            "choices": [choice], "usage": usage,
+        }  # fmt: skip
+
+
+def worked_steps(task: Task) -> list[str]:
+    """The expressions that solve the task, in order; empty when it shows none.
+
+    >>> worked_steps(Task("1", "?", answer="48/2 = <<48/2=24>>24, then <<48+24=72>>72\\n#### 72"))
+    ['48/2', '48+24']
+    """
+    steps = task.fields.get("steps")
+    if isinstance(steps, Sequence) and not isinstance(steps, str):
+        return [str(step) for step in steps]
+    for text in (task.answer, *task.fields.values()):
+        if isinstance(text, str) and (found := GSM8K_STEP.findall(text)):
+            return [str(step).strip() for step in found]
+    return []
+
+
+def tool_results(messages: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What the tools said since the last user message."""
+    results: list[str] = []
+    for message in messages:
+        if message.get("role") == "user":
+            results = []
+        elif message.get("role") == "tool":
+            content = message.get("content") or ""
+            parts = [content] if isinstance(content, str) else [str(p.get("text", "")) for p in content]
+            results.append("".join(parts))
+    return results

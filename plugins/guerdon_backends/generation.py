@@ -1,0 +1,298 @@
+"""Continuous batching over a transformers model: requests join and leave the batch between two steps.
+
+One thread owns the model. The KV cache is a table of rows; the rows in use are always the first ones, so a step works on
+views and nothing is padded or copied. A prompt is run alone, by plain transformers, and its keys and values are put into
+the next free row; a step then feeds every row its last token, each at its own position.
+"""
+
+import queue
+import random
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from transformers import AttentionInterface, AttentionMaskInterface, DynamicCache
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from guerdon_backends.lora import Adapter, Swapper
+
+ATTENTION = "guerdon_grouped"
+
+
+@dataclass(eq=False)
+class Job:
+    """One request. `done` is called once, from the engine's thread, with its replies or an exception."""
+
+    prompt: list[int]
+    done: Callable[["list[Reply] | Exception"], None]
+    n: int = 1
+    max_tokens: int = 1 << 30
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    adapter: Adapter | None = None
+    cancelled: bool = False
+    replies: "list[Reply]" = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Reply:
+    """One sampled reply: the ids, the end token included, and their log-probabilities as sampled from."""
+
+    job: Job
+    rng: random.Random
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish: str = ""
+    text: str = ""
+
+
+class Engine:
+    """Runs jobs. `submit` and `load` may be called from any thread, `run` is the thread's loop."""
+
+    def __init__(self, model: Any, tokenizer: Any, max_batch: int) -> None:
+        config = model.config.get_text_config()
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        if not kinds <= {"full_attention", "sliding_attention"}:
+            raise ValueError(f"this server knows attention models only; the model has layers of {sorted(kinds)}")
+        AttentionInterface.register(ATTENTION, grouped_attention)
+        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        model.set_attn_implementation(ATTENTION)
+        self.model = model.eval()
+        self.tokenizer = tokenizer
+        self.max_batch = max_batch
+        # within its window, sliding attention is full attention
+        window = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
+        self.context: int = min(config.max_position_embeddings, window or 1 << 30)
+        ends = model.generation_config.eos_token_id
+        self.ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
+        self.adapters = Swapper(model)
+        self.cache = RowCache()
+        self.rows: list[Reply] = []
+        self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
+        self._waiting: deque[Reply] = deque()
+        self._last_prompt: tuple[Any, ...] = ()
+
+    def submit(self, job: Job) -> None:
+        self._inbox.put(job)
+
+    @torch.inference_mode()
+    def run(self) -> None:
+        while True:
+            try:
+                self._admit()
+                self._step()
+            except Exception as error:
+                self._fail(error)
+
+    def _admit(self) -> None:
+        """Fill the batch; wait when there is nothing to do. One adapter at a time: others wait for the batch to drain."""
+        while len(self.rows) < self.max_batch:
+            while not self._inbox.empty() or not (self.rows or self._waiting):
+                job = self._inbox.get()
+                seeds = random.Random(job.seed)
+                self._waiting.extend(Reply(job, random.Random(seeds.getrandbits(64))) for _ in range(job.n))
+            if not self._waiting:
+                return
+            reply = self._waiting[0]
+            if self.rows and reply.job.adapter is not self.adapters.active:
+                return
+            if not reply.job.cancelled:
+                self._start(reply)
+            self._waiting.popleft()
+
+    def _start(self, reply: Reply) -> None:
+        """Run the prompt, put it into the next row, and sample the first token."""
+        job = reply.job
+        if job.adapter is not self.adapters.active:
+            self._last_prompt = ()
+            self.adapters.use(job.adapter)
+        if not self._last_prompt or self._last_prompt[0] != job.prompt:  # a group's rollouts share their first prompt
+            ids = torch.tensor([job.prompt], device=self.model.device)
+            positions = torch.arange(len(job.prompt), device=ids.device)[None]
+            cache = DynamicCache()
+            out = self.model(ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            self._last_prompt = (job.prompt, cache, out.logits[:, -1].float())
+        _, cache, logits = self._last_prompt
+        self.cache.put(len(self.rows), cache)
+        self._append(reply, *sample(logits.clone(), [reply]))
+        if not reply.finish:
+            self.rows.append(reply)
+
+    def _step(self) -> None:
+        """One token for every row; finished and cancelled rows leave."""
+        self._drop([i for i, r in enumerate(self.rows) if r.job.cancelled])
+        if not self.rows:
+            return
+        device = self.model.device
+        lengths = torch.tensor([len(r.job.prompt) + len(r.ids) - 1 for r in self.rows], device=device)
+        ids = torch.tensor([[r.ids[-1]] for r in self.rows], device=device)
+        mask = self.cache.prepare(lengths)
+        out = self.model(
+            ids, position_ids=lengths[:, None], attention_mask=mask, past_key_values=self.cache, use_cache=True
+        )
+        tokens, logprobs = sample(out.logits[:, -1].float(), self.rows)
+        for reply, token, logprob in zip(self.rows, tokens, logprobs, strict=True):
+            self._append(reply, [token], [logprob])
+        self._drop([i for i, r in enumerate(self.rows) if r.finish])
+
+    def _append(self, reply: Reply, tokens: list[int], logprobs: list[float]) -> None:
+        job = reply.job
+        reply.ids += tokens
+        reply.logprobs += logprobs
+        if reply.ids[-1] in self.ends:
+            reply.finish, reply.text = "stop", self._decode(reply.ids[:-1])
+        elif job.stop and (cut := first_of(job.stop, text := self._decode(reply.ids))) >= 0:
+            reply.finish, reply.text = "stop", text[:cut]
+        elif len(reply.ids) >= job.max_tokens or len(job.prompt) + len(reply.ids) >= self.context:
+            reply.finish, reply.text = "length", self._decode(reply.ids)
+        else:
+            return
+        job.replies.append(reply)
+        if len(job.replies) == job.n:
+            job.done(job.replies)
+
+    def _decode(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True))
+
+    def _drop(self, leaving: list[int]) -> None:
+        for i in reversed(leaving):
+            last = self.rows.pop()
+            if i < len(self.rows):
+                self.rows[i] = last
+                self.cache.move(len(self.rows), i)
+
+    def _fail(self, error: Exception) -> None:
+        """Out of memory, a broken adapter: tell those concerned and go on."""
+        jobs = {r.job: None for r in [*self.rows, *list(self._waiting)[:1]]}
+        self._waiting = deque(r for r in self._waiting if r.job not in jobs)
+        self.rows = []
+        self._last_prompt = ()
+        for job in jobs:
+            job.done(error)
+
+
+class RowCache:
+    """Keys and values by row, for transformers' models: `update` is what their attention layers call."""
+
+    def __init__(self) -> None:
+        self.layers: list[list[torch.Tensor]] = []
+        self._rows = torch.empty(0, dtype=torch.long)
+        self._lengths = torch.empty(0, dtype=torch.long)
+        self._width = 0
+
+    def put(self, row: int, cache: DynamicCache) -> None:
+        """Fill a row from a cache that holds one prompt."""
+        for index, layer in enumerate(cache.layers):
+            if index == len(self.layers):
+                shape = (1, layer.keys.shape[1], 256, layer.keys.shape[3])
+                self.layers.append([layer.keys.new_zeros(shape), layer.values.new_zeros(shape)])
+            length = layer.keys.shape[2]
+            self._reserve(index, row + 1, length)
+            for table, new in zip(self.layers[index], (layer.keys, layer.values), strict=True):
+                table[row, :, :length] = new[0]
+
+    def move(self, source: int, target: int) -> None:
+        """Copy what is filled; called after a step, so `_width` covers every row."""
+        for tables in self.layers:
+            for table in tables:
+                table[target, :, : self._width] = table[source, :, : self._width]
+
+    def prepare(self, lengths: torch.Tensor) -> torch.Tensor:
+        """Make room for one more token a row; the mask of who sees what."""
+        self._rows = torch.arange(len(lengths), device=lengths.device)
+        self._lengths = lengths
+        self._width = int(lengths.max()) + 1
+        for index in range(len(self.layers)):
+            self._reserve(index, len(lengths), self._width)
+        columns = torch.arange(self._width, device=lengths.device)
+        return (columns[None, :] <= lengths[:, None])[:, None, None, :]
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer: int, *_: Any, **__: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        count = len(self._rows)
+        views = []
+        for table, new in zip(self.layers[layer], (keys, values), strict=True):
+            table[self._rows, :, self._lengths] = new[:, :, 0]
+            views.append(table[:count, :, : self._width])
+        return views[0], views[1]
+
+    def _reserve(self, index: int, rows: int, width: int) -> None:
+        """Double what is too small. Pages that nothing was written to take no memory on a CPU."""
+        have = self.layers[index][0].shape
+        if rows <= have[0] and width <= have[2]:
+            return
+        rows = have[0] if rows <= have[0] else max(rows, 2 * have[0])
+        width = have[2] if width <= have[2] else max(width, 2 * have[2])
+        for side, old in enumerate(self.layers[index]):
+            new = old.new_zeros((rows, have[1], width, have[3]))
+            new[: have[0], :, : have[2]] = old
+            self.layers[index][side] = new
+
+
+def grouped_attention(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    **kwargs: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one new token a row, the query heads of a group taken as queries of their one key head.
+
+    transformers repeats keys and values for each query head instead, which takes most of a step at 16 rows of 500 tokens.
+    """
+    rows, heads, length, _ = query.shape
+    if length > 1 or attention_mask is None:
+        result: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return result
+    groups = query.view(rows, key.shape[1], heads // key.shape[1], -1)
+    out = F.scaled_dot_product_attention(groups, key, value, attn_mask=attention_mask, scale=scaling)
+    return out.reshape(rows, 1, heads, -1), None
+
+
+def sample(logits: torch.Tensor, replies: Sequence[Reply]) -> tuple[list[int], list[float]]:
+    """The next token of each row and its log-probability, after temperature, top_k and top_p (greedy at temperature 0).
+
+    Changes `logits`. Each reply draws from its own generator, so its tokens do not depend on who shares the batch.
+    """
+    jobs = [r.job for r in replies]
+    logits /= torch.tensor([[j.temperature or 1.0] for j in jobs], device=logits.device)
+    for row, job in zip(logits, jobs, strict=True):
+        if job.temperature and (job.top_k or job.top_p < 1):
+            restrict(row, job.top_k, job.top_p)
+    logprobs = torch.log_softmax(logits, dim=-1)
+    tokens = logits.argmax(dim=-1)
+    warm = [i for i, job in enumerate(jobs) if job.temperature]
+    if warm:
+        sums = logprobs[warm].double().exp().cumsum(dim=-1)
+        draws = torch.tensor([[replies[i].rng.random()] for i in warm], dtype=torch.double, device=logits.device)
+        tokens[warm] = torch.searchsorted(sums, draws * sums[:, -1:], right=True).squeeze(-1)
+    return tokens.tolist(), logprobs.gather(-1, tokens[:, None]).squeeze(-1).tolist()
+
+
+def restrict(row: torch.Tensor, top_k: int, top_p: float) -> None:
+    """Set to -inf, in place, all but the `top_k` likeliest tokens and the fewest whose probabilities reach `top_p`."""
+    ordered, index = row.sort(descending=True)
+    keep = torch.ones_like(ordered, dtype=torch.bool)
+    if top_k:
+        keep[top_k:] = False
+    if top_p < 1:
+        probs = torch.softmax(ordered.masked_fill(~keep, -torch.inf), dim=-1)
+        keep &= probs.cumsum(-1) - probs < top_p
+    row[index[~keep]] = -torch.inf
+
+
+def first_of(stops: Sequence[str], text: str) -> int:
+    """Where the first stop string begins, or -1."""
+    return min((at for s in stops if (at := text.find(s)) >= 0), default=-1)

@@ -1,0 +1,314 @@
+"""A small OpenAI-compatible server over a transformers model in its own process: `python -m guerdon_backends.server`.
+
+Speaks what guerdon needs of vLLM's protocol: chat completions with tools, token ids, logprobs, and LoRA adapters that are
+loaded while it runs. What it does not know and would change the answer is a 400, never ignored.
+"""
+
+import argparse
+import asyncio
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from guerdon_backends.chat import Prompts, clean, parse_reply
+from guerdon_backends.generation import Engine, Job, Reply
+from guerdon_backends.lora import Adapter, read_adapter
+
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    "stream": (False,),
+    "response_format": ({"type": "text"},),
+    "top_logprobs": (0,),
+    "logit_bias": ({},),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "repetition_penalty": (1,),
+    "min_p": (0,),
+    "ignore_eos": (False,),
+    "min_tokens": (0,),
+    "structured_outputs": (),
+    "functions": (),
+}
+"""Fields that this server does not know, with the values that change nothing."""
+
+
+class RequestError(Exception):
+    """Becomes an error response in OpenAI's shape."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class Server:
+    """The HTTP side of an engine."""
+
+    def __init__(self, name: str, engine: Engine) -> None:
+        self.name = name
+        self.engine = engine
+        self.prompts = Prompts(engine.tokenizer)
+        self.adapters: dict[str, Adapter] = {}
+        self.thread = threading.Thread(target=engine.run, name="generation", daemon=True)
+        self.thread.start()
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/health", self.health),
+                Route("/v1/models", self.models),
+                Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
+                Route("/v1/unload_lora_adapter", self.unload, methods=["POST"]),
+            ],
+            exception_handlers={RequestError: error_response},
+        )
+
+    async def health(self, _: Request) -> Response:
+        return Response(status_code=200 if self.thread.is_alive() else 503)
+
+    async def models(self, _: Request) -> Response:
+        parents = {self.name: None} | dict.fromkeys(self.adapters, self.name)
+        data = [
+            {"id": name, "object": "model", "owned_by": "guerdon", "parent": parent, "max_model_len": self.engine.context}
+            for name, parent in parents.items()
+        ]
+        return JSONResponse({"object": "list", "data": data})
+
+    async def load(self, request: Request) -> Response:
+        body = await json_body(request)
+        name, path = body.get("lora_name"), body.get("lora_path")
+        if not isinstance(name, str) or not isinstance(path, str) or not name or not path:
+            raise RequestError("both `lora_name` and `lora_path` must be given")
+        if name in self.adapters or name == self.name:
+            raise RequestError(f"the name {name!r} is loaded already; give each version a name of its own")
+        try:
+            adapter = await asyncio.to_thread(read_adapter, name, Path(path))
+            self.engine.adapters.check(adapter)
+        except FileNotFoundError as error:
+            raise RequestError(f"no adapter at {path}: {error}", 404) from None
+        except Exception as error:  # truncated JSON, truncated safetensors, another model's adapter
+            raise RequestError(f"the adapter {path} cannot be loaded: {error}") from None
+        self.adapters[name] = adapter
+        return PlainTextResponse(f"Success: LoRA adapter '{name}' added successfully.")
+
+    async def unload(self, request: Request) -> Response:
+        name = (await json_body(request)).get("lora_name")
+        if not isinstance(name, str) or not name:
+            raise RequestError("`lora_name` must be given")
+        if name not in self.adapters:
+            raise RequestError(f"no adapter {name!r} is loaded", 404)
+        del self.adapters[name]
+        return PlainTextResponse(f"Success: LoRA adapter '{name}' removed successfully.")
+
+    async def chat(self, request: Request) -> Response:
+        body = await json_body(request)
+        try:
+            messages = clean(body.get("messages"))
+            tools = body.get("tools") or []
+            prompt = await asyncio.to_thread(self.prompts.encode, messages, tools)
+        except (ValueError, TypeError) as error:
+            raise RequestError(str(error)) from None
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[list[Reply]] = loop.create_future()
+        job = self._job(body, prompt)
+        job.done = lambda result: call_soon(loop, answer, result)
+        self.engine.submit(job)
+        try:
+            while not answer.done():
+                await asyncio.wait([answer], timeout=1.0)
+                if await request.is_disconnected():
+                    return Response(status_code=499)
+            replies = answer.result()
+        except RuntimeError as error:
+            raise RequestError(f"generation failed: {error}", 500) from None
+        finally:
+            job.cancelled = not answer.done()
+        return JSONResponse(self._completion(body, messages, prompt, replies))
+
+    def _job(self, body: dict[str, Any], prompt: list[int]) -> Job:
+        for name, neutral in NEUTRAL.items():
+            if (value := body.get(name)) is not None and value not in neutral:
+                raise RequestError(f"this server does not know `{name}` ({value!r} was asked for)")
+        if body.get("tool_choice") not in (None, "auto", "none"):
+            raise RequestError("this server's `tool_choice` is 'auto' or 'none'")
+        model = body.get("model") or self.name
+        if model != self.name and model not in self.adapters:
+            known = ", ".join([self.name, *self.adapters])
+            raise RequestError(f"the model {model!r} does not exist; there are: {known}", 404)
+        if len(prompt) >= self.engine.context:
+            raise RequestError(
+                f"the prompt has {len(prompt)} tokens, and this model's context is {self.engine.context} with the reply"
+            )
+        stop = body.get("stop") or []
+        stop = [stop] if isinstance(stop, str) else stop
+        if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
+            raise RequestError("`stop` must be a text or a list of texts")
+        longest = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
+        return Job(
+            prompt,
+            done=lambda _: None,
+            n=whole(body, "n", 1, 1, 1024),
+            max_tokens=whole(body, longest, self.engine.context, 1, 1 << 30),
+            temperature=number(body, "temperature", 1.0, 0.0, 100.0),
+            top_p=number(body, "top_p", 1.0, 1e-9, 1.0),
+            top_k=max(0, whole(body, "top_k", 0, -1, 1 << 30)),
+            seed=whole(body, "seed", 0, -(1 << 63), 1 << 64) if body.get("seed") is not None else None,
+            stop=tuple(stop),
+            adapter=self.adapters.get(model),
+        )
+
+    def _completion(
+        self, body: dict[str, Any], messages: list[dict[str, Any]], prompt: list[int], replies: list[Reply]
+    ) -> dict[str, Any]:
+        ids, logprobs = bool(body.get("return_token_ids")), bool(body.get("logprobs"))
+        sampled = sum(len(r.ids) for r in replies)
+        usage = {"prompt_tokens": len(prompt), "completion_tokens": sampled, "total_tokens": len(prompt) + sampled}
+        result = {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "object": "chat.completion",
+            "created": int(time.time()),
+            "model": body.get("model") or self.name,
+            "choices": [self._choice(i, r, body, messages, logprobs, ids) for i, r in enumerate(replies)],
+            "usage": usage,
+        }
+        return result | ({"prompt_token_ids": prompt} if ids else {})
+
+    def _choice(
+        self, index: int, reply: Reply, body: dict[str, Any], messages: list[dict[str, Any]], logprobs: bool, ids: bool
+    ) -> dict[str, Any]:
+        parse = bool(body.get("tools")) and body.get("tool_choice") != "none"
+        message = parse_reply(reply.text) if parse else {"role": "assistant", "content": reply.text}
+        if calls := message.get("tool_calls"):
+            message["tool_calls"] = calls[:1] if body.get("parallel_tool_calls") is False else calls
+        ended = reply.ids[-1] in self.engine.ends
+        if ended or reply.finish == "length":  # else a stop string: the client has less than was sampled
+            self.prompts.remember(messages, clean([message])[0], reply.ids[:-1] if ended else reply.ids)
+        choice: dict[str, Any] = {
+            "index": index,
+            "message": message,
+            "finish_reason": "tool_calls" if calls and reply.finish == "stop" else reply.finish,
+            "logprobs": None,
+        }
+        if logprobs:
+            tokens = [self.engine.tokenizer.decode([token]) for token in reply.ids]
+            pairs = zip(tokens, reply.logprobs, strict=True)
+            choice["logprobs"] = {"content": [{"token": t, "logprob": p, "top_logprobs": []} for t, p in pairs]}
+        return choice | ({"token_ids": reply.ids} if ids else {})
+
+
+async def error_response(_: Request, error: Exception) -> Response:
+    status = error.status if isinstance(error, RequestError) else 500
+    kind = "BadRequestError" if status == 400 else "NotFoundError" if status == 404 else "InternalServerError"
+    return JSONResponse({"error": {"message": str(error), "type": kind, "param": None, "code": status}}, status)
+
+
+async def json_body(request: Request) -> dict[str, Any]:
+    try:
+        body = await request.json()
+    except ValueError as error:
+        raise RequestError(f"the body is not JSON: {error}") from None
+    if not isinstance(body, dict):
+        raise RequestError("the body must be a JSON object")
+    return body
+
+
+def number(body: dict[str, Any], name: str, default: float, low: float, high: float) -> float:
+    value = body.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise RequestError(f"`{name}` must be a number from {low:g} to {high:g}, not {value!r}")
+    return value
+
+
+def whole(body: dict[str, Any], name: str, default: int, low: int, high: int) -> int:
+    value = number(body, name, default, low, high)
+    if value != int(value):
+        raise RequestError(f"`{name}` must be a whole number, not {value!r}")
+    return int(value)
+
+
+def call_soon(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[list[Reply]]", result: Any) -> None:
+    """Settle a future from the engine's thread."""
+
+    def settle() -> None:
+        if future.done():  # the client is gone
+            return
+        if isinstance(result, Exception):
+            future.set_exception(RuntimeError(f"{type(result).__name__}: {result}"))
+        else:
+            future.set_result(result)
+
+    loop.call_soon_threadsafe(settle)
+
+
+def die_with_parent() -> None:
+    """Ends this process when its stdin, a pipe that the parent holds, closes: also when the parent is killed."""
+
+    def watch() -> None:
+        sys.stdin.buffer.read()
+        os._exit(0)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def default_threads() -> int:
+    """OMP_NUM_THREADS, else half of the cores: on a shared machine a thread too many makes torch ten times slower."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(asked) if asked.isdigit() and int(asked) else max(1, cores // 2)
+
+
+def load_engine(model: str, dtype: str, device: str, max_batch: int, threads: int) -> Engine:
+    import torch
+    import transformers
+
+    transformers.utils.logging.disable_progress_bar()
+    torch.set_num_threads(threads or default_threads())
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if dtype == "auto":
+        dtype = "float32" if device == "cpu" else "bfloat16"
+    tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    weights = transformers.AutoModelForCausalLM.from_pretrained(
+        model, dtype=getattr(torch, dtype), attn_implementation="sdpa"
+    )
+    return Engine(weights.to(device), tokenizer, max_batch)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Serve a transformers model over the OpenAI protocol.")
+    parser.add_argument("--model", required=True, help="folder or hub id")
+    parser.add_argument("--name", default="", help="the model's name in requests (default: the folder's)")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="0: any free one; it is printed first")
+    parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--max-batch", type=int, default=32, help="sequences at once")
+    parser.add_argument("--threads", type=int, default=0, help="torch threads (0: OMP_NUM_THREADS, else half of the cores)")
+    parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
+    args = parser.parse_args()
+    if args.exit_with_parent:
+        die_with_parent()
+    listener = socket.create_server((args.host, args.port), backlog=1024)
+    print(f"http://{args.host}:{listener.getsockname()[1]}", flush=True)
+
+    import uvicorn
+
+    engine = load_engine(args.model, args.dtype, args.device, args.max_batch, args.threads)
+    app = Server(args.name or Path(args.model).name, engine).app()
+    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+if __name__ == "__main__":
+    main()

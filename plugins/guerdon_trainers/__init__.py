@@ -1,0 +1,10 @@
+"""guerdon's own trainers."""
+
+from typing import Any
+
+import guerdon
+
+
+@guerdon.hookimpl
+def register_trainers(register: Any) -> None:
+    register("sft", "guerdon_trainers.sft:sft", extra="train")
