@@ -18,6 +18,7 @@ from guerdon.errors import AgentError, ComponentError
 from guerdon.task import Message, Task
 from guerdon_agents.chat import chat
 from guerdon_agents.math_agent import INSTRUCTIONS, math_agent
+from guerdon_agents.tool_server import ToolServer, from_settings
 
 TASK = Task("1", "What is 12 times 7?")
 Step = str | Message | Callable[[], Awaitable[Message]]
@@ -247,58 +248,68 @@ def test_server_found_dead_is_restarted(worker: Worker) -> None:
     assert policy.tool_result == "84"
 
 
+# an MCP server of few lines, because importing the SDK takes longer than the test
 FRAGILE = """
-import os, sys
-from mcp.server import MCPServer
-from mcp_types import ToolAnnotations
+import json, os, sys
 
 def note(word):
     with open(sys.argv[1], "a") as file:
         file.write(word + " ")
 
+def tool(name, **hints):
+    return {"name": name, "inputSchema": {"type": "object"}, "annotations": hints}
+
+def answer(method, params):
+    if method == "initialize":
+        about = {"name": "fragile", "version": "1"}
+        return {"protocolVersion": "2025-06-18", "capabilities": {"tools": {}}, "serverInfo": about}
+    if method == "tools/list":
+        return {"tools": [tool("die", idempotentHint=True), tool("die_once"), *map(tool, sys.argv[2:])]}
+    note(params["name"])
+    os._exit(1)
+
 note("start")
-server = MCPServer("fragile", log_level="ERROR")
-
-@server.tool(annotations=ToolAnnotations(idempotent_hint=True))
-def die() -> str:
-    note("die")
-    os._exit(1)
-
-@server.tool()
-def die_once() -> str:
-    note("die_once")
-    os._exit(1)
-
-if len(sys.argv) > 2:
-    server.add_tool(die, name="calculate")
-server.run("stdio")
+for line in sys.stdin:
+    request = json.loads(line)
+    if "id" in request:
+        known = request["method"] in ("initialize", "tools/list", "tools/call")
+        said = {"result": answer(request["method"], request.get("params"))} if known else {
+            "error": {"code": -32601, "message": "no such method"}}
+        print(json.dumps({"jsonrpc": "2.0", "id": request["id"], **said}), flush=True)
 """
 
 
-def test_a_server_that_keeps_dying_fails_the_rollout(tmp_path: Path) -> None:
-    script, notes = tmp_path / "fragile.py", tmp_path / "notes"
+@pytest.fixture
+def fragile(tmp_path: Path) -> dict[str, Any]:
+    """Settings of a server that dies when called; it keeps a diary in `notes`, beside its script."""
+    script = tmp_path / "fragile.py"
     script.write_text(FRAGILE)
-    server = {"name": "fragile", "command": sys.executable, "args": [str(script), str(notes)]}
+    return {"name": "fragile", "command": sys.executable, "args": [str(script), str(tmp_path / "notes")]}
 
+
+def test_a_server_that_keeps_dying_fails_the_rollout(tmp_path: Path, fragile: dict[str, Any]) -> None:
     async def run() -> None:
-        async with math_agent(mcp_servers=[server]) as rollout:
+        async with math_agent(mcp_servers=[fragile]) as rollout:
             for tool in ("die_once", "die"):
                 with pytest.raises(AgentError, match=f"'fragile' failed in a call of '{tool}'") as caught:
                     await rollout(TASK, ScriptedPolicy(call(tool, {}), "as if nothing had happened"))
                 assert caught.value.kind == "tool_server"
             policy = ScriptedPolicy(calculate("12 * 7"), "84")
             assert await rollout(TASK, policy) == "84"  # the other server does not mind
+            assert policy.tool_result == "84"
 
+    before = servers()
     asyncio.run(run())
     # what is not idempotent is not repeated; the server is restarted when it is needed
-    assert notes.read_text().split() == ["start", "die_once", "start", "die", "start", "die"]
-    assert servers() == servers(str(script)) == []
+    assert (tmp_path / "notes").read_text().split() == ["start", "die_once", "start", "die", "start", "die"]
+    assert servers() == before and servers("fragile.py") == []
 
 
 def test_a_hung_server_fails_the_rollout_and_ends_when_we_are_cancelled() -> None:
     async def run() -> None:
         async with math_agent(tool_timeout=0.3) as rollout:
-            os.kill(servers()[0], signal.SIGSTOP)
+            (pid,) = set(servers()) - before
+            os.kill(pid, signal.SIGSTOP)
             start = time.monotonic()
             with pytest.raises(AgentError, match="timed out") as caught:
                 await rollout(TASK, ScriptedPolicy(calculate("1")))
@@ -316,32 +327,44 @@ def test_a_hung_server_fails_the_rollout_and_ends_when_we_are_cancelled() -> Non
         task.cancel()  # again, while it waits for the server's end
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert servers() == []
 
-    hung = asyncio.Event()
+    before, hung = set(servers()), asyncio.Event()
     asyncio.run(cancel())
+    assert set(servers()) == before
 
 
 @pytest.mark.parametrize(
-    ("server", "error", "message"),
+    ("settings", "message"),
     [
-        ({"comand": "python"}, ComponentError, "unknown key 'comand'. Did you mean 'command'?"),
-        ({"name": "x"}, ComponentError, "give one of command and url"),
-        ({"command": "a", "url": "b"}, ComponentError, "give one of command and url"),
-        ({"command": "/does/not/exist"}, AgentError, "'/does/not/exist' did not start: .*No such file"),
-        ({"name": "calc2", "command": sys.executable}, ComponentError, "'calculator' and 'calc2' both offer"),
+        ({"comand": "python"}, "unknown key 'comand'. Did you mean 'command'?"),
+        ({"name": "x"}, "give one of command and url"),
+        ({"command": "a", "url": "b"}, "give one of command and url"),
     ],
-    ids=["key", "neither", "both", "command", "clash"],
 )
-def test_a_wrong_server(tmp_path: Path, server: dict[str, Any], error: type[Exception], message: str) -> None:
-    if server.get("name") == "calc2":
-        (tmp_path / "fragile.py").write_text(FRAGILE)
-        server = {**server, "args": [str(tmp_path / "fragile.py"), str(tmp_path / "notes"), "clash"]}
+def test_wrong_server_settings(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(ComponentError, match=message):
+        asyncio.run(math_agent(mcp_servers=[settings]).__aenter__())
 
+
+@pytest.mark.parametrize("command", [["/does/not/exist"], [sys.executable, "-c", "raise SystemExit(1)"]])
+def test_a_server_that_does_not_start(command: list[str]) -> None:
     async def run() -> None:
-        async with math_agent(mcp_servers=[server]):
+        settings = {"name": "x", "command": command[0], "args": command[1:]}
+        async with ToolServer(*from_settings(settings), timeout=1):
             pass
 
-    with pytest.raises(error, match=message):
+    with pytest.raises(AgentError, match=r"MCP server 'x' did not start: (.*No such file|Connection closed)"):
         asyncio.run(run())
-    assert servers(str(tmp_path)) == []
+
+
+def test_two_servers_with_a_tool_of_one_name(fragile: dict[str, Any]) -> None:
+    fragile["args"].append("calculate")
+
+    async def run() -> None:
+        async with math_agent(mcp_servers=[fragile]):
+            pass
+
+    before = servers()
+    with pytest.raises(ComponentError, match="'calculator' and 'fragile' both offer a tool named 'calculate'"):
+        asyncio.run(run())
+    assert servers() == before and servers("fragile.py") == []

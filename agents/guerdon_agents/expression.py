@@ -268,12 +268,19 @@ def _not_real() -> ExpressionError:
     return ExpressionError("an even root of a negative number is not real")
 
 
+def _multiply(x: Number, y: Number) -> Number:
+    product = x * y
+    return product if product or not x or not y else _nonzero(float(product))
+
+
 def _divide(x: Number, y: Number) -> Number:
-    return x / y if isinstance(x, float) or isinstance(y, float) else Fraction(x) / y
+    if isinstance(x, float) or isinstance(y, float):
+        return _nonzero(float(x / y)) if x else 0
+    return Fraction(x) / y
 
 
 def _percent(x: Number, of: Number = 1) -> Number:
-    return _divide(x, 100) * of
+    return _multiply(_divide(x, 100), of)
 
 
 def _power(x: Number, n: Number) -> Number:
@@ -361,7 +368,7 @@ def _whole(function: Callable[..., int]) -> Callable[..., int]:
 
 
 _OPERATORS: dict[str, Callable[..., Number]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "of": operator.mul, "/": _divide,
+    "+": operator.add, "-": operator.sub, "*": _multiply, "of": _multiply, "/": _divide,
     "//": operator.floordiv, "%": operator.mod, "**": _power, "^": _power,
 }  # fmt: skip
 _CONSTANTS = {"pi": math.pi, "e": math.e}

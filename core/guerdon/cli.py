@@ -296,7 +296,7 @@ def show(run_name: str, trajectory: str | None, best: bool, worst: bool, runs: s
         if best or worst:
             trajectory = look.extreme(found, best)
         if as_json:
-            from guerdon.engine import summarise
+            from guerdon.summary import summarise
 
             return _print_json(found.trajectory(trajectory).to_json() if trajectory else summarise(found))
         if trajectory:
@@ -370,7 +370,7 @@ def plugins_new(kind: str, name: str, into: str) -> None:
 @JSON
 def recipes(name: str | None, as_json: bool) -> None:
     """The recipes that plugins ship; with NAME, the text of one."""
-    from guerdon.launch import packaged_recipes
+    from guerdon.packaged import packaged_recipes
 
     known = packaged_recipes()
     if name:

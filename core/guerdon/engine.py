@@ -9,7 +9,6 @@ stopped at any point goes on from there.
 import asyncio
 import json
 import shutil
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -22,12 +21,14 @@ from guerdon.errors import TrainingError
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.policy import Endpoint
 from guerdon.recipe import Recipe
-from guerdon.report import Report, compare, number
+from guerdon.report import Report, compare
 from guerdon.resolve import Bound, Plan, model_path, read_all_tasks
 from guerdon.rollout import Agent, Attempt, RolloutRunner, entered, open_agent
 from guerdon.rows import choose, training_rows
-from guerdon.scoring import Scorer, tally
+from guerdon.scoring import Scorer
 from guerdon.store import Run
+from guerdon.summary import figures, running_means, summarise
+from guerdon.tally import tally
 from guerdon.task import Task
 from guerdon.training import train
 from guerdon.trajectory import Trajectory
@@ -256,7 +257,7 @@ class Engine:
             self.run.add(scored)
             for trajectory in scored:
                 finished[trajectory.id] = trajectory
-                meter.step(_running_means(list(finished.values())))
+                meter.step(running_means(list(finished.values())))
                 self.plan.registry.plugins.hook.rollout_finished(run=str(self.run.folder), trajectory=trajectory)
 
         started = time.perf_counter()
@@ -279,7 +280,7 @@ class Engine:
 
     def _say_outcome(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
         failures = [t for t in trajectories if t.failure]
-        self.report.say(f"  {_running_means(trajectories)}  ({len(trajectories)} rollouts, {seconds:.0f} s)")
+        self.report.say(f"  {running_means(trajectories)}  ({len(trajectories)} rollouts, {seconds:.0f} s)")
         if failures:
             kinds = defaultdict(list)
             for t in failures:
@@ -328,36 +329,6 @@ class _Groups:
         return sorted(group, key=lambda item: item[1].attempt)
 
 
-def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """What a stage's trajectories came to."""
-    good = [t for t in trajectories if not t.failure]
-    rewards = [t.reward for t in good if t.reward is not None]
-    return {
-        "tasks": len({t.task_id for t in trajectories}),
-        "rollouts": len(trajectories),
-        "failed": len(trajectories) - len(good),
-        "reward": statistics.fmean(rewards) if rewards else None,
-        "rewards": {
-            name: {**counts.to_json(), "positive": sum(v > 0 for v in counts.values)}
-            for name, counts in tally(trajectories).items()
-        },
-        "tool_calls": statistics.fmean([t.tool_calls for t in good]) if good else None,
-        "tokens": statistics.fmean([t.reply_tokens for t in good]) if good else None,
-        "seconds": sum(t.seconds for t in trajectories),
-    }
-
-
-def _running_means(trajectories: Sequence[Trajectory]) -> str:
-    """'reward 0.50  numeric 0.40  xml_format 0.10', over what is scored so far."""
-    got = figures([t for t in trajectories if t.scores or t.failure])
-    parts = [f"reward {number(got['reward'], 2)}"]
-    if len(got["rewards"]) > 1:
-        parts += [f"{name} {number(r['mean'], 2)}" for name, r in got["rewards"].items()]
-    if got["failed"]:
-        parts.append(f"failed {got['failed']}")
-    return "  ".join(parts)
-
-
 def write_rows(path: Path, trajectories: Sequence[Trajectory]) -> int:
     """Write the training rows of these trajectories as JSONL; how many there are."""
     count = 0
@@ -403,15 +374,3 @@ async def execute(plan: Plan, run: Run, report: Report, stage: str = "") -> dict
         compare(report, before, after)
     plan.registry.plugins.hook.run_finished(run=str(run.folder), summary=summary)
     return summary
-
-
-def summarise(run: Run) -> dict[str, Any]:
-    """A run's figures: what `guerdon show RUN --json` prints."""
-    stages = run.stages()
-    return {
-        "run": run.id,
-        "finished": "finished" in stages,
-        "eval": {n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")},
-        "rollouts": {n.removeprefix("rollout-"): d for n, d in stages.items() if n.startswith("rollout-")},
-        "training": {n.removeprefix("train-"): d for n, d in stages.items() if n.startswith("train-")},
-    }

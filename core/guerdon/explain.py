@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic.errors import PydanticUserError
+
 from guerdon.errors import ComponentError
 from guerdon.hookspecs import KINDS
 from guerdon.loading import Key, dotted
@@ -54,7 +56,10 @@ def _component(use: Use, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple
 
 
 def recipe_schema(plugins: Plugins | None = None) -> dict[str, Any]:
-    """JSON Schema of a recipe in this environment; a component that cannot be imported is known by name only."""
+    """JSON Schema of a recipe in this environment.
+
+    A component that cannot be imported, or whose settings have no JSON form, is known by its name only.
+    """
     plugins = plugins or Plugins()
     schema = Recipe.model_json_schema(ref_template="#/$defs/{model}")
     definitions = schema.setdefault("$defs", {})
@@ -62,13 +67,13 @@ def recipe_schema(plugins: Plugins | None = None) -> dict[str, Any]:
         if kind in ("models", "recipes"):
             continue
         components = [c for c in plugins.components if c.kind == kind]
-        names = [c.name for c in components]
+        names = list(dict.fromkeys(c.name for c in components))
         choices: list[dict[str, Any]] = [{"enum": names}] if names else []
         choices.append({"type": "string", "pattern": ":", "description": "package:name, module:attr or ./file.py:attr"})
         for component in components:
             try:
                 inner = settings_model(load(component)).model_json_schema()
-            except ComponentError:
+            except (ComponentError, PydanticUserError):
                 inner = {"type": "object"}
             if kind == "rewards":
                 inner.setdefault("properties", {}).update(

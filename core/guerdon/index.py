@@ -1,12 +1,14 @@
 """A remembered answer to "which plugins are there?", valid while nothing was installed, removed or edited.
 
 Reading the metadata of every installed distribution and importing every plugin costs more than all else in a short
-command. The answer depends on the folders of `sys.path` and on the plugins' own files, so their times are the key.
+command. The answer depends on the folders of `sys.path`, on the plugins' own files and on what the user wants of them
+(`GUERDON_PLUGINS`), so their times, and that, are the key.
 """
 
 import json
 import os
 import sys
+import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -21,11 +23,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "guerdon"
 
 
-def read() -> list[dict[str, Any]] | None:
+def read(wanted: str) -> list[dict[str, Any]] | None:
     """The remembered plugins, or `None` when there is no answer or it no longer holds."""
     try:
-        data = json.loads(_file().read_text())
-        if data["path"] != _path_stamps() or any(_stamp(name) != [name, *at] for name, *at in data["files"]):
+        data = json.loads(_file(wanted).read_text())
+        if data["wanted"] != wanted or data["path"] != _path_stamps() or any(_stamp(name) != [name, *at] for name, *at in data["files"]):
             return None
         plugins: list[dict[str, Any]] = data["plugins"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -33,23 +35,24 @@ def read() -> list[dict[str, Any]] | None:
     return plugins
 
 
-def write(plugins: list[dict[str, Any]], files: Iterable[str]) -> None:
+def write(wanted: str, plugins: list[dict[str, Any]], files: Iterable[str]) -> None:
     """Remember these plugins, found from these files. Where the cache cannot be written, nothing is remembered."""
-    data = {"path": _path_stamps(), "files": [_stamp(f) for f in sorted(files)], "plugins": plugins}
+    stamps = [_stamp(f) for f in sorted(files)]
+    data = {"wanted": wanted, "path": _path_stamps(), "files": stamps, "plugins": plugins}
+    file = _file(wanted)
     try:
-        _file().parent.mkdir(parents=True, exist_ok=True)
-        fresh = _file().with_suffix(f".{os.getpid()}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        fresh = file.with_suffix(f".{os.getpid()}")
         fresh.write_text(json.dumps(data))
-        fresh.replace(_file())
+        fresh.replace(file)
     except OSError:
         pass
 
 
-def _file() -> Path:
-    import hashlib
-
-    who = hashlib.sha256("\0".join([sys.prefix, *_folders()]).encode()).hexdigest()[:16]
-    return cache_folder() / "plugins" / f"{who}.json"
+def _file(wanted: str) -> Path:
+    # two keys with one checksum would only take turns: what is read is compared in full
+    who = zlib.crc32("\0".join([wanted, sys.prefix, *_folders()]).encode())
+    return cache_folder() / "plugins" / f"{who:08x}.json"
 
 
 def _folders() -> list[str]:

@@ -12,27 +12,17 @@ from typing import Any
 import yaml
 
 from guerdon import __version__
-from guerdon.engine import execute, figures
+from guerdon.engine import execute
 from guerdon.errors import GuerdonError, RecipeError, StoreError, near_miss
 from guerdon.loading import Loaded, read_recipe
+from guerdon.packaged import packaged_recipes
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry
 from guerdon.report import Report
 from guerdon.resolve import resolve
 from guerdon.scoring import Scorer
 from guerdon.store import Run, find_run, list_runs
-
-
-def packaged_recipes(plugins: Plugins | None = None) -> dict[str, Path]:
-    """The recipes that plugins ship, by name."""
-    from importlib.resources import files
-
-    found = {}
-    for component in (plugins or Plugins()).components:
-        if component.kind == "recipes":
-            package, _, path = component.target.partition(":")
-            found[component.name] = Path(str(files(package).joinpath(path)))
-    return found
+from guerdon.summary import figures
 
 
 def load_recipe(name: str, overrides: Iterable[str]) -> tuple[Loaded, Registry]:
@@ -182,4 +172,4 @@ async def rescore(run: Run, opened: tuple[Loaded, Registry], output: str | None)
     return rows
 
 
-__all__ = ["load_recipe", "packaged_recipes", "rescore", "resume", "start", "versions"]
+__all__ = ["load_recipe", "rescore", "resume", "start", "versions"]

@@ -9,13 +9,13 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from guerdon.engine import summarise
 from guerdon.errors import ComponentError, near_miss
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load
 from guerdon.report import Report, compare, number
 from guerdon.settings import describe
 from guerdon.store import Run, list_runs
+from guerdon.summary import summarise
 from guerdon.task import Message
 from guerdon.trajectory import Trajectory
 

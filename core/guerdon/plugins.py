@@ -4,8 +4,8 @@ A plugin is a module named by an entry point in group `guerdon`. Discovery is st
 imported, or that misspells a hook, is kept as a broken one with the reason, and blocks nothing else. What the others
 register is remembered in a small index (`guerdon.index`), so that listing them again imports nothing at all.
 
-`GUERDON_PLUGINS` narrows what is loaded, by the names of plugins or packages: `a,b` allows only these beside guerdon's
-own; `-a` switches one off.
+`GUERDON_PLUGINS` narrows what is imported, by the names of plugins or packages: `a,b` allows only these beside
+guerdon's own; `-a` switches one off.
 """
 
 import os
@@ -72,9 +72,8 @@ class Plugins:
         self.installed: tuple[Plugin, ...] = ()
         if entry_points:
             wanted = allow if allow is not None else os.environ.get("GUERDON_PLUGINS", "")
-            known = index.read()
-            found = _from_json(known) if known is not None else self._scan()
-            self.installed = tuple(p for p in found if _allowed(p, wanted))
+            known = index.read(wanted)
+            self.installed = _from_json(known) if known is not None else self._scan(wanted)
         self.installed += tuple(self._load(Plugin(m.__name__, m.__name__)) for m in modules)
 
     @property
@@ -90,19 +89,18 @@ class Plugins:
         """The hooks, with every plugin that is not broken imported and registered."""
         if self._manager is None:
             self._manager = _manager()
-            for p in self.installed:
-                if not p.error:
-                    self._manager.register(self._module(p), name=p.name)
+            for module in {p.module: self._module(p) for p in self.installed if not p.error}.values():
+                self._manager.register(module)
         return self._manager.hook
 
     def _module(self, plugin: Plugin) -> ModuleType:
         return self._modules.get(plugin.module) or import_module(plugin.module)
 
-    def _scan(self) -> tuple[Plugin, ...]:
+    def _scan(self, wanted: str) -> tuple[Plugin, ...]:
         before = set(sys.modules)
-        found = tuple(self._load(p) for p in _entry_points())
+        found = tuple(self._load(p) for p in _entry_points() if _allowed(p, wanted))
         if not any(p.error for p in found):
-            index.write([_to_json(p) for p in found], _source_files(found, before))
+            index.write(wanted, [_to_json(p) for p in found], _source_files(found, before))
         return found
 
     def _load(self, plugin: Plugin) -> Plugin:
@@ -120,11 +118,11 @@ class Plugins:
             for kind in _kinds():
                 call = getattr(manager.hook, f"register_{kind}")
                 call(register=_register(kind, plugin, components))
+        except KeyboardInterrupt:
+            raise
         except pluggy.PluginValidationError as error:
-            return replace(plugin, error=_one_line(error))
-        except BaseException as error:
-            if isinstance(error, KeyboardInterrupt):
-                raise
+            return replace(plugin, error=_one_line(error) + _misspelt(error))
+        except BaseException as error:  # a plugin may even call sys.exit
             return replace(plugin, error=f"{type(error).__name__}: {_one_line(error)}".rstrip(": "))
         return replace(plugin, components=tuple(components))
 
@@ -133,11 +131,24 @@ def _register(kind: str, plugin: Plugin, into: list[Component]) -> Callable[...,
     def register(name: str, target: str | Callable[..., Any], *, extra: str = "", inline: bool = False) -> None:
         if not isinstance(target, str):
             target = f"{target.__module__}:{target.__qualname__}"
+        if ":" in name or any((c.kind, c.name) == (kind, name) for c in into):
+            raise ValueError(f"{kind}: the name {name!r} " + ("holds a colon" if ":" in name else "is registered twice"))
         if ":" not in target:
             raise ValueError(f"{kind} {name!r}: the target {target!r} is not of the form 'module:attribute'")
         into.append(Component(kind, name, target, plugin.name, plugin.package, plugin.version, extra, inline))
 
     return register
+
+
+def _misspelt(error: "pluggy.PluginValidationError") -> str:
+    """The hook that was meant, where pluggy says "unknown hook 'register_reward' in plugin ..."."""
+    from guerdon import hookspecs
+    from guerdon.errors import near_miss
+
+    message = str(error)
+    if not message.startswith("unknown hook "):
+        return ""
+    return "." + near_miss(message.split("'")[1], (n for n, f in vars(hookspecs).items() if hasattr(f, "guerdon_spec")))
 
 
 def _manager() -> "pluggy.PluginManager":

@@ -8,7 +8,8 @@ import re
 import sys
 from collections.abc import Iterable
 from importlib import import_module
-from importlib.util import module_from_spec, spec_from_file_location
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Registry:
         """
         known = self.of_kind(kind)
         source, colon, name = ref.rpartition(":")
+        if not colon and ref.endswith(".py"):
+            raise ComponentError(f"{_SINGULAR[kind]} {ref!r}: which function of the file? Write {ref}:NAME")
         if not colon:
             return self._only(kind, ref, [c for c in known if c.name == ref], known)
         if source.endswith(".py"):
@@ -57,6 +60,8 @@ class Registry:
         if any(source in (c.package, c.plugin) for c in known):
             names = [c.name for c in known if source in (c.package, c.plugin)]
             raise ComponentError(f"package {source!r} has no {_SINGULAR[kind]} {name!r}.{near_miss(name, names)}")
+        if "." not in source and (self.folder / f"{source}.py").is_file() and find_spec(source) is None:
+            raise ComponentError(f"{_SINGULAR[kind]} {ref!r}: no module {source!r} is installed; a file: ./{source}.py:{name}")
         return Component(kind, name, ref)
 
     def _only(self, kind: str, ref: str, found: list[Component], known: list[Component]) -> Component:
@@ -67,7 +72,8 @@ class Registry:
             )
         if len(found) > 1:
             owners = " and ".join(f"{c.package or c.plugin} {c.version}".strip() for c in found)
-            ways = " or ".join(f"{c.package or c.plugin}:{c.name}" for c in found)
+            alike = len({c.package for c in found}) < len(found)  # two plugins of one package
+            ways = " or ".join(f"{c.plugin if alike else c.package or c.plugin}:{c.name}" for c in found)
             raise ComponentError(f"{what} {ref!r} is registered by {owners}: write {ways}")
         return found[0]
 
@@ -91,7 +97,7 @@ def load(component: Component) -> Any:
     except Exception as error:
         raise ComponentError(f"{what}: importing {source} failed: {type(error).__name__}: {error}") from error
     try:
-        return getattr(module, attribute)
+        return attrgetter(attribute)(module)
     except AttributeError:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise ComponentError(

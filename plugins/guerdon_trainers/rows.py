@@ -4,7 +4,9 @@ Rows that carry token ids keep them. Rows that carry messages go through the tok
 messages are learnt, each up to its end-of-turn token: what a server would have sampled.
 """
 
+import contextlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +52,7 @@ def token_rows(tokenizer: Any, rows: Iterable[Mapping[str, Any]], max_length: in
     """Token rows of at most `max_length` tokens; raises `TrainingError` when there is nothing to learn from."""
     made = TokenRows()
     count = 0
-    for count, row in enumerate(rows, 1):  # noqa: B007  counted for the messages below
+    for count, row in enumerate(rows, 1):
         tokens = _row(tokenizer, row, count)
         if len(tokens["input_ids"]) > max_length:
             made.cut += 1
@@ -74,7 +76,7 @@ def token_row(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mappi
     `TrainingError` if the template then rewrites what came before.
     """
     plain = [_plain(message) for message in messages]
-    marked = "{% generation" in (text := _template(tokenizer)) or "{%- generation" in text
+    marked = bool(re.search(r"\{%-?\s*generation\b", _template(tokenizer)))
     ids, mask = (_by_marks if marked else _by_prefix)(tokenizer, plain, list(tools) or None)
     _unlearn_after_end(tokenizer, ids, mask)
     end = max((i for i, learnt in enumerate(mask, 1) if learnt), default=len(ids))
@@ -113,10 +115,8 @@ def _plain(message: Message) -> Message:
 def _plain_call(call: Mapping[str, Any]) -> dict[str, Any]:
     function = dict(call["function"])
     if isinstance(arguments := function.get("arguments"), str):
-        try:
+        with contextlib.suppress(ValueError):  # where the model wrote no JSON, templates get its text
             function["arguments"] = json.loads(arguments)
-        except ValueError:
-            pass  # the model wrote no JSON: templates get its text
     return {**call, "function": function}
 
 
@@ -140,6 +140,8 @@ def _by_marks(tokenizer: Any, messages: list[Message], tools: Any) -> tuple[list
 
 def _by_prefix(tokenizer: Any, messages: list[Message], tools: Any) -> tuple[list[int], list[int]]:
     def render(upto: int, prompt: bool) -> list[int]:
+        if not upto:
+            return []  # templates refuse an empty conversation
         made = tokenizer.apply_chat_template(
             messages[:upto], tools=tools, tokenize=True, return_dict=True, add_generation_prompt=prompt
         )

@@ -133,9 +133,7 @@ def _config(arguments: dict[str, Any], checkpointing: bool | None, options: Mapp
         if name in OURS:
             raise TrainingError(f"trainer.sft.options.{name}: use {OURS[name]} instead.")
         if name not in known:
-            raise TrainingError(
-                f"trainer.sft.options.{name}: trl's SFTConfig has no such option.{_hint(name, known)}"
-            )
+            raise TrainingError(f"trainer.sft.options.{name}: trl's SFTConfig has no such option.{_hint(name, known)}")
     gpu = torch.cuda.is_available() and not options.get("use_cpu", False)
     bf16 = gpu and torch.cuda.is_bf16_supported()
     defaults = {
@@ -194,9 +192,7 @@ def _model(job: TrainingJob, lora: dict[str, Any]) -> tuple[Any, Any]:
     return adapted, None
 
 
-def _train(
-    job: TrainingJob, config: Any, model: Any, peft_config: Any, tokenizer: Any, tokens: TokenRows
-) -> None:
+def _train(job: TrainingJob, config: Any, model: Any, peft_config: Any, tokenizer: Any, tokens: TokenRows) -> None:
     from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTTrainer
