@@ -357,6 +357,17 @@ def test_a_server_that_does_not_start(command: list[str]) -> None:
         asyncio.run(run())
 
 
+def test_a_rollout_that_outlives_the_agent_starts_no_server(fragile: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with ToolServer(*from_settings(fragile), timeout=1) as server:
+            tools = server.tools
+        with pytest.raises(AgentError, match="was shut down"):
+            await server.call(tools[0], {})
+        assert servers("fragile.py") == []
+
+    asyncio.run(run())
+
+
 def test_two_servers_with_a_tool_of_one_name(fragile: dict[str, Any]) -> None:
     fragile["args"].append("calculate")
 

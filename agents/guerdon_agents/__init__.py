@@ -1,4 +1,4 @@
-"""guerdon's own agents: `chat`, one turn; `math`, an OpenAI Agents SDK agent with a calculator over MCP.
+"""guerdon's own agents: `chat`, one turn; `math`, an OpenAI Agents SDK agent with a calculator over MCP; and tasks for it.
 
 An agent has one of two forms:
 
@@ -22,3 +22,8 @@ import guerdon
 def register_agents(register: Any) -> None:
     register("chat", "guerdon_agents.chat:chat")
     register("math", "guerdon_agents.math_agent:math_agent", extra="agents")
+
+
+@guerdon.hookimpl
+def register_tasks(register: Any) -> None:
+    register("arithmetic", "guerdon_agents.arithmetic:arithmetic")

@@ -89,6 +89,7 @@ class ToolServer:
         self._timeout = timeout
         self._connections: list[_Connection] = []  # the last one is in use
         self._opening = asyncio.Lock()
+        self._ended = False
 
     async def __aenter__(self) -> "ToolServer":
         try:
@@ -99,9 +100,10 @@ class ToolServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._ended = True
         for connection in self._connections:
             connection.stop()
-        await _ended(connection.keeper for connection in self._connections)
+        await _all_done(connection.keeper for connection in self._connections)
 
     async def call(self, tool: Tool, arguments: dict[str, Any]) -> str:
         """The tool's result as text; a refusal by tool or server is text too, for the model to read."""
@@ -128,6 +130,8 @@ class ToolServer:
     async def _connection(self) -> "_Connection":
         """The one in use; a new one if that was stopped. However many rollouts ask, one opens it."""
         async with self._opening:
+            if self._ended:  # or a rollout that outlives us would start a server that nobody stops
+                raise AgentError(f"MCP server {self.name!r} was shut down", kind="tool_server")
             if not self._connections or self._connections[-1].stopped:
                 await self._open()
             return self._connections[-1]
@@ -186,7 +190,7 @@ class _Connection:
             self.opened.cancel()
 
 
-async def _ended(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _all_done(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Waits for tasks that end soon, also while being cancelled: else a server could outlive us."""
     pending, cancelled = set(tasks), None
     while pending:

@@ -183,21 +183,42 @@ def evaluate(target: str, overrides: tuple[str, ...], runs: str | None, as_json:
 @click.argument("recipe", required=False)
 @OVERRIDES
 @RUNS
+@click.option("--reward", "rewards", multiple=True, metavar="REF", help="Score with this reward instead; repeatable.")
 @click.option("--output", type=click.Path(), help="Write each trajectory's new scores to this JSONL file.")
 @JSON
 def score(
-    run_name: str, recipe: str | None, overrides: tuple[str, ...], runs: str | None, output: str | None, as_json: bool
+    run_name: str,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    rewards: tuple[str, ...],
+    runs: str | None,
+    output: str | None,
+    as_json: bool,
 ) -> None:
-    """Score a run's trajectories again, with its own rewards or another recipe's, and compare."""
+    """Score a run's trajectories again, with its own rewards or others, and compare.
+
+    RECIPE is one whose rewards to take; `--reward ./polite.py:polite` tries a single one.
+    """
     import asyncio
+    import json
 
     from guerdon.launch import rescore
 
+    if recipe and "=" in recipe:
+        overrides, recipe = (recipe, *overrides), None
+    if rewards:
+        overrides = (*overrides, "rewards=" + json.dumps([_from_here(r) for r in rewards]))
     with open_run(run_name, runs) as found:
-        if recipe and "=" in recipe:
-            overrides, recipe = (recipe, *overrides), None
         opened = open_recipe(recipe or str(found.folder / "recipe.yaml"), overrides)
         _print_or_table(asyncio.run(rescore(found, opened, output)), as_json)
+
+
+def _from_here(ref: str) -> str:
+    """A file on the command line is meant from this folder, not from the recipe's."""
+    from pathlib import Path
+
+    path, _, attribute = ref.rpartition(":")
+    return f"{Path(path).resolve()}:{attribute}" if path.endswith(".py") else ref
 
 
 def open_recipe(name: str, overrides: tuple[str, ...]) -> "tuple[Loaded, Registry]":

@@ -20,7 +20,7 @@ from typing import Any
 from guerdon.errors import TrainingError
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.policy import Endpoint
-from guerdon.recipe import Recipe
+from guerdon.recipe import Eval, Recipe
 from guerdon.report import Report, compare
 from guerdon.resolve import Bound, Plan, model_path, read_all_tasks
 from guerdon.rollout import Agent, Attempt, RolloutRunner, entered, open_agent
@@ -80,6 +80,13 @@ class Engine:
             self.model = model_path(self.plan)
         return self.model
 
+    def tell(self, hook: str, **what: Any) -> None:
+        """Call a 1:N hook; what a plugin does wrong there is said, and stops nothing."""
+        try:
+            getattr(self.plan.registry.plugins.hook, hook)(run=str(self.run.folder), **what)
+        except Exception as error:
+            self.report.warn(f"a plugin's hook {hook} failed: {type(error).__name__}: {error}")
+
     # -- stages ---------------------------------------------------------------------------------------------------
 
     async def everything(self) -> None:
@@ -96,15 +103,16 @@ class Engine:
 
     async def evaluate(self, name: str) -> None:
         """The agent on the held-out tasks, with the policy as it is now."""
-        if not (self.recipe.eval and self.eval_tasks):
+        if not self.eval_tasks:
             return
         stage = f"eval-{name}"
         if self.run.stage(stage) is None:
             self.report.head(f"Evaluate {name}{' training' if self.plan.trainer else ''}: {len(self.eval_tasks)} tasks")
-            sampling = {**self.recipe.sampling.body(), "temperature": self.recipe.eval.temperature}
+            settings = self.recipe.eval or Eval(holdout=1)
+            sampling = {**self.recipe.sampling.body(), "temperature": settings.temperature}
             iteration = 0 if name == "before" else 1
             trajectories = await self.roll_out(
-                "eval", iteration, self.eval_tasks, self.recipe.eval.attempts, sampling, await self.endpoint()
+                "eval", iteration, self.eval_tasks, settings.attempts, sampling, await self.endpoint()
             )
             self._finish(stage, figures(trajectories))
 
@@ -154,7 +162,9 @@ class Engine:
         if done is not None:
             self.adapter = target if done["rows"] else self.adapter
             return
-        chosen = choose(trajectories, self.recipe.loop, self.recipe.seed)
+        loop = self.recipe.loop
+        keep = 1.0 if name == "warmup" else loop.keep_top  # demonstrations are all as good as they get
+        chosen = choose(trajectories, min_reward=loop.min_reward, keep_top=keep, seed=self.recipe.seed)
         rows = self.run.folder / "checkpoints" / f"{name}.jsonl"
         count = write_rows(rows, chosen)
         self.report.head(f"Train on {count} rows from {len(chosen)} of {len(trajectories)} trajectories")
@@ -186,7 +196,7 @@ class Engine:
 
             def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
                 self.run.log(stage, step, metrics)
-                self.plan.registry.plugins.hook.metrics_logged(run=str(self.run.folder), step=step, metrics=metrics)
+                self.tell("metrics_logged", step=step, metrics=metrics)
                 loss = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
                 meter.step(loss, done=step, total=total)
 
@@ -235,7 +245,8 @@ class Engine:
         endpoint: Endpoint,
     ) -> list[Trajectory]:
         """Roll out and score what is not stored yet of this stage; all of the stage's trajectories come back."""
-        stored = {t.id: t for t in self.run.trajectories(phase, iteration)}
+        # what failed, perhaps for want of a server, is tried again when a run goes on
+        stored = {t.id: t for t in self.run.trajectories(phase, iteration) if not t.failure}
         self.run.add_tasks(phase, tasks)
         attempts = [Attempt(t, phase, iteration, k) for t in tasks for k in range(group_size)]
         runner = RolloutRunner(
@@ -258,7 +269,7 @@ class Engine:
             for trajectory in scored:
                 finished[trajectory.id] = trajectory
                 meter.step(running_means(list(finished.values())))
-                self.plan.registry.plugins.hook.rollout_finished(run=str(self.run.folder), trajectory=trajectory)
+                self.tell("rollout_finished", trajectory=trajectory)
 
         started = time.perf_counter()
         with self.report.stage("rollouts", len(attempts)) as meter:
@@ -363,14 +374,15 @@ async def execute(plan: Plan, run: Run, report: Report, stage: str = "") -> dict
         elif stage == "train":
             await engine.train_stored()
         elif stage == "eval":
+            engine.eval_tasks = engine.eval_tasks or engine.train_tasks
             await engine.evaluate_newest()
         else:
             await engine.everything()
-    summary = summarise(run)
-    run.finish_stage("finished", {})
+        run.finish_stage("finished", {})
+        summary = summarise(run)
+        engine.tell("run_finished", summary=summary)
     before, after = summary["eval"].get("before"), summary["eval"].get("after")
     if before or after:
         report.head("Result")
         compare(report, before, after)
-    plan.registry.plugins.hook.run_finished(run=str(run.folder), summary=summary)
     return summary

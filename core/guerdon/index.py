@@ -27,7 +27,9 @@ def read(wanted: str) -> list[dict[str, Any]] | None:
     """The remembered plugins, or `None` when there is no answer or it no longer holds."""
     try:
         data = json.loads(_file(wanted).read_text())
-        if data["wanted"] != wanted or data["path"] != _path_stamps() or any(_stamp(name) != [name, *at] for name, *at in data["files"]):
+        if [data["wanted"], data["path"]] != [wanted, _path_stamps()]:
+            return None
+        if any(_stamp(name) != [name, *at] for name, *at in data["files"]):
             return None
         plugins: list[dict[str, Any]] = data["plugins"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -4,7 +4,6 @@ import asyncio
 import json
 import logging
 import platform
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -65,7 +64,6 @@ def start(
         "folder": str(loaded.folder),
         "stage": stage,
         "seed": loaded.recipe.seed,
-        "command": sys.argv[1:],
         "versions": versions(),
     }
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)

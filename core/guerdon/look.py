@@ -1,6 +1,8 @@
 """Look back at runs, and at components: what `runs`, `show` and `plugins show` print."""
 
+import inspect
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from guerdon.errors import ComponentError, near_miss
+from guerdon.hookspecs import KINDS
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load
 from guerdon.report import Report, compare, number
@@ -123,24 +126,30 @@ def _message(message: Message) -> Panel:
 
 
 def component_card(name: str) -> list[dict[str, Any]]:
-    """What there is to know about the components of this name, of every kind that has it."""
+    """What there is to know about the components of this name, of every kind that has it.
+
+    Raises:
+        ComponentError: there is none, or it cannot be imported.
+    """
     plugins = Plugins()
     registry = Registry(plugins)
-    kind, _, rest = name.partition(":")
-    kinds = sorted({c.kind for c in plugins.components} | {"rewards", "agents"})
-    if rest and f"{kind}s" in kinds:
+    known = [c for c in plugins.components if c.kind != "recipes"]  # a recipe has no function: `guerdon recipes`
+    kind, colon, rest = name.partition(":")
+    if colon and f"{kind}s" in KINDS:
         return [_card(registry.find(f"{kind}s", rest))]
-    if ":" in name:
-        for one in kinds:
-            try:
-                return [_card(registry.find(one, name))]
-            except ComponentError:
-                continue
-        raise ComponentError(f"there is no component {name!r}")
-    found = [c for c in plugins.components if c.name == name and c.kind != "recipes"]
+    found = [c for c in known if name in (c.name, f"{c.package}:{c.name}", f"{c.plugin}:{c.name}")]
+    if not found and colon:
+        return [_unregistered_card(registry, name)]
     if not found:
-        raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in plugins.components))}")
+        raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in known))}")
     return [_card(c) for c in found]
+
+
+def _unregistered_card(registry: Registry, name: str) -> dict[str, Any]:
+    """A function of a file or a module; only its parameters tell of what kind it is."""
+    component = registry.find("rewards", name)
+    parameters = list(inspect.signature(load(component)).parameters)
+    return _card(replace(component, kind="agents") if parameters[:2] == ["task", "policy"] else component)
 
 
 def _card(component: Component) -> dict[str, Any]:

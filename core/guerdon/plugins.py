@@ -131,8 +131,10 @@ def _register(kind: str, plugin: Plugin, into: list[Component]) -> Callable[...,
     def register(name: str, target: str | Callable[..., Any], *, extra: str = "", inline: bool = False) -> None:
         if not isinstance(target, str):
             target = f"{target.__module__}:{target.__qualname__}"
-        if ":" in name or any((c.kind, c.name) == (kind, name) for c in into):
-            raise ValueError(f"{kind}: the name {name!r} " + ("holds a colon" if ":" in name else "is registered twice"))
+        if ":" in name:
+            raise ValueError(f"{kind}: the name {name!r} holds a colon")
+        if any((c.kind, c.name) == (kind, name) for c in into):
+            raise ValueError(f"{kind}: the name {name!r} is registered twice")
         if ":" not in target:
             raise ValueError(f"{kind} {name!r}: the target {target!r} is not of the form 'module:attribute'")
         into.append(Component(kind, name, target, plugin.name, plugin.package, plugin.version, extra, inline))

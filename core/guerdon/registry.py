@@ -61,7 +61,8 @@ class Registry:
             names = [c.name for c in known if source in (c.package, c.plugin)]
             raise ComponentError(f"package {source!r} has no {_SINGULAR[kind]} {name!r}.{near_miss(name, names)}")
         if "." not in source and (self.folder / f"{source}.py").is_file() and find_spec(source) is None:
-            raise ComponentError(f"{_SINGULAR[kind]} {ref!r}: no module {source!r} is installed; a file: ./{source}.py:{name}")
+            what = f"{_SINGULAR[kind]} {ref!r}"
+            raise ComponentError(f"{what}: no module {source!r} is installed; for the file write ./{source}.py:{name}")
         return Component(kind, name, ref)
 
     def _only(self, kind: str, ref: str, found: list[Component], known: list[Component]) -> Component:

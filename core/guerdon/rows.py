@@ -5,26 +5,30 @@ what the model sampled is learnt. A turn whose prompt does not extend the turn b
 is tokenised again. Trajectories without ids (another model's, or demonstrations) become rows of messages.
 """
 
+import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from guerdon.recipe import Loop
 from guerdon.trajectory import Trajectory
 
 IGNORE = -100
 
 
-def choose(trajectories: Sequence[Trajectory], loop: Loop, seed: int) -> list[Trajectory]:
+def choose(
+    trajectories: Sequence[Trajectory], *, min_reward: float | None, keep_top: float, seed: int
+) -> list[Trajectory]:
     """Those worth training on: at or above `min_reward`, of these the best `keep_top`, in a shuffled order.
 
-    Without `min_reward`, a positive reward is asked for: a trajectory that earned nothing is never trained on.
+    Without `min_reward`, a positive reward is asked for: a trajectory that earned nothing is never trained on. Of
+    attempts at one task that are the same to the letter, one is taken.
     """
-    good = [t for t in trajectories if t.failure is None and _earns(t.reward, loop.min_reward)]
+    good = [t for t in trajectories if t.failure is None and _earns(t.reward, min_reward)]
+    good = list({(t.task_id, json.dumps(t.messages, sort_keys=True)): t for t in reversed(good)}.values())
     rng = random.Random(seed)
     rng.shuffle(good)
     good.sort(key=lambda t: t.reward or 0.0, reverse=True)
-    kept = good[: max(1, int(len(good) * loop.keep_top))]
+    kept = good[: max(1, int(len(good) * keep_top))]
     rng.shuffle(kept)
     return kept
 

@@ -86,7 +86,8 @@ def describe(function: Callable[..., Any]) -> tuple[str, list[Setting]]:
         Setting(name, _type_name(hints.get(name, Any)), p.default, helps.get(name, ""))
         for name, p in _parameters(function).items()
     ]
-    return re.sub(r"\n*^Args:\n(?:[ \t]+.*\n?|\n(?=[ \t]))*", "\n\n", text, flags=re.M).strip(), settings
+    about = re.sub(r"\n*^Args:\n(?:[ \t]+.*\n?|\n(?=[ \t]))*\n*", "\n\n", text, flags=re.M)
+    return about.strip(), settings
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -7,7 +7,9 @@ any thread, from asyncio, and from a process that was itself spawned.
 
 import contextlib
 import os
+import pickle
 import select
+import signal
 import subprocess
 import sys
 import threading
@@ -99,6 +101,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"},
+            start_new_session=True,  # Ctrl-C is for the engine; and a reward's own children go with its worker
         )
         self.loaded: set[Component] = set()
 
@@ -139,7 +142,8 @@ class _Worker:
             return None
 
     def kill(self) -> None:
-        self.process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         self._wait()
         for pipe in (self.process.stdin, self.process.stdout):
             with contextlib.suppress(OSError):
