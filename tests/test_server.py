@@ -16,12 +16,11 @@ import pytest
 
 pytest.importorskip("torch")
 
+from guerdon.errors import BackendError
+from guerdon.task import Task
 from guerdon_backends.chat import Prompts, clean, parse_reply
 from guerdon_backends.embedded import transformers
 from guerdon_backends.models import smollm2_135m
-
-from guerdon.errors import BackendError
-from guerdon.task import Task
 
 pytestmark = pytest.mark.model
 
@@ -53,7 +52,16 @@ def folder() -> str:
 
 @pytest.fixture(scope="session")
 def server(folder: str) -> Iterator[httpx.Client]:
-    command = [sys.executable, "-m", "guerdon_backends.server", "--model", folder, "--exit-with-parent", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "guerdon_backends.server",
+        "--model",
+        folder,
+        "--exit-with-parent",
+        "--threads",
+        "1",
+    ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None and process.stdin is not None
         url = process.stdout.readline().strip()
@@ -91,7 +99,7 @@ def test_batched_greedy_tokens_equal_those_of_transformers_alone(server: httpx.C
     torch.set_num_threads(1)
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    lengths = [12, 5, 9, 7, 10]  # rows leave the batch in another order than they came
+    lengths = [8, 3, 6, 4, 7]  # rows leave the batch in another order than they came
     answers = together(server, [ask(p, max_tokens=n) for p, n in zip(PROMPTS, lengths, strict=True)])
     for prompt, length, answer in zip(PROMPTS, lengths, answers, strict=True):
         messages = [{"role": "user", "content": prompt}]
@@ -129,7 +137,7 @@ def test_logprobs_are_those_at_the_sampling_temperature(server: httpx.Client) ->
 
 
 def test_the_end_token_is_among_the_ids_and_counted(server: httpx.Client) -> None:
-    answer = chat(server, ask("What is 2 + 2?", max_tokens=200))
+    answer = chat(server, ask("What is the capital of France?", max_tokens=60))
     choice = answer["choices"][0]
     assert choice["finish_reason"] == "stop"
     assert choice["token_ids"][-1] == 2
@@ -275,8 +283,9 @@ def test_adapters_are_loaded_used_and_taken_out_without_a_trace(server: httpx.Cl
 
 def test_a_merged_adapter_computes_what_peft_does(folder: str, adapter: Path) -> None:
     import torch
-    from guerdon_backends.lora import Swapper, read_adapter
     from transformers import AutoModelForCausalLM
+
+    from guerdon_backends.lora import Swapper, read_adapter
 
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     swapper = Swapper(model)

@@ -4,7 +4,6 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic.errors import PydanticUserError
-from pydantic.json_schema import GenerateJsonSchema
 
 from guerdon.errors import ComponentError
 from guerdon.hookspecs import KINDS
@@ -56,15 +55,6 @@ def _component(use: Use, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple
         yield (*key, use.ref, "weight"), use.weight
 
 
-class _Schema(GenerateJsonSchema):
-    """Marks where components stand: pydantic has no references to what it did not define itself."""
-
-    def generate_inner(self, schema: Any) -> dict[str, Any]:
-        found = super().generate_inner(schema)
-        kind = str(found.get("$ref", "")).removeprefix("#/$defs/")
-        return {"component": kind} if kind in KINDS else found
-
-
 def _linked(schema: Any) -> Any:
     """The marks as references, and their defaults as a recipe writes them."""
     if isinstance(schema, list):
@@ -85,7 +75,7 @@ def recipe_schema(plugins: Plugins | None = None) -> dict[str, Any]:
     A component that cannot be imported, or whose settings have no JSON form, is known by its name only.
     """
     plugins = plugins or Plugins()
-    schema = _linked(Recipe.model_json_schema(schema_generator=_Schema))
+    schema: dict[str, Any] = _linked(Recipe.model_json_schema())
     definitions = schema.setdefault("$defs", {})
     for kind in KINDS:
         if kind in ("models", "recipes"):

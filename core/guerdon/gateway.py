@@ -38,6 +38,7 @@ class Gateway:
             yield recorder
         finally:
             del self._open[key]
+            recorder.closed = True
 
     async def answer(self, key: str, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
         """Status and body of the reply to a chat completion request."""
@@ -47,13 +48,16 @@ class Gateway:
         if body.get("stream"):
             return 400, _error("the gateway does not stream: ask without `stream`")
         messages, tools = body.pop("messages", None), body.pop("tools", None) or []
-        if not isinstance(messages, list):
-            return 400, _error("`messages` is missing or no list")
+        for name, value in (("messages", messages), ("tools", tools)):
+            if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+                return 400, _error(f"`{name}` is missing or no list of objects")
         body.pop("model", None)
         try:
             return 200, await recorder.complete(messages, tools=tools, **body)
         except BackendError as error:
             return STATUS.get(error.kind, 502), _error(str(error), error.kind)
+        except Exception as error:  # the endpoint's fault: the rollout fails, not the gateway
+            return 500, _error(f"{type(error).__name__}: {error}", "error")
 
     def models(self, key: str) -> tuple[int, dict[str, Any]]:
         recorder = self._open.get(key)
@@ -92,9 +96,11 @@ async def serve_gateway() -> AsyncIterator[Gateway]:
     async def chat(request: Request) -> JSONResponse:
         try:
             body = await request.json()
-        except ValueError:
-            return JSONResponse(_error("the body is not JSON"), 400)
-        status, reply = await gateway.answer(key_of(request), dict(body))
+        except (ValueError, RecursionError):
+            body = None
+        if not isinstance(body, dict):
+            return JSONResponse(_error("the body is no JSON object"), 400)
+        status, reply = await gateway.answer(key_of(request), body)
         return JSONResponse(reply, status)
 
     async def models(request: Request) -> JSONResponse:

@@ -60,7 +60,8 @@ def _reward(value: Any) -> Any:
 
 
 def _kind(kind: str) -> WithJsonSchema:
-    return WithJsonSchema({"$ref": f"#/$defs/{kind}"})
+    """A mark in the JSON Schema; `explain.recipe_schema` puts the installed components there."""
+    return WithJsonSchema({"component": kind})
 
 
 Agent = Annotated[Use, BeforeValidator(_use), _kind("agents")]
@@ -80,7 +81,9 @@ class Tasks(Part):
     source: Source | None = None
     """A plugin's task source, or a Python function, that yields rows."""
     subset: str | None = None
+    """A part of a hub data set."""
     split: str = "train"
+    """A split of a hub data set."""
     fields: dict[str, str] = {}
     """Which column is the `prompt`, the `answer`, the `id`; guessed from the usual names where not given."""
     limit: Annotated[int, Field(ge=1)] | None = None
@@ -102,12 +105,17 @@ class Sampling(Part):
     """How the policy samples. What is not given is left to the agent and the server."""
 
     temperature: Annotated[float, Field(ge=0)] = 1.0
+    """0 takes the likeliest token each time."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sample from the likeliest tokens that make up this much."""
     top_k: int | None = None
+    """Sample from so many of the likeliest tokens."""
     max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Per turn."""
+    """Of one turn."""
     stop: list[str] | None = None
+    """Texts that end a turn."""
     seed: int | None = None
+    """The same for every request: mind that a group then is one answer many times."""
 
     def body(self) -> dict[str, Any]:
         """As fields of a chat completion request."""
@@ -122,6 +130,7 @@ class Eval(Part):
     tasks: Tasks | None = None
     """Tasks of their own, instead."""
     temperature: Annotated[float, Field(ge=0)] = 0.0
+    """Instead of the sampling's."""
     attempts: Annotated[int, Field(ge=1)] = 1
     """Rollouts a task; the table shows their mean."""
 
@@ -136,6 +145,7 @@ class Warmup(Part):
     """Demonstrations before the first iteration: the same agent with another backend as its model."""
 
     backend: Backend
+    """What answers in the policy's place: `demonstrations`, or a stronger model behind `openai`."""
     model: str | None = None
     """The backend's model, where it has one."""
     tasks: Annotated[int, Field(ge=1)]
@@ -148,6 +158,7 @@ class Loop(Part):
     """What one iteration rolls out, and what of it is trained on."""
 
     iterations: Annotated[int, Field(ge=0)] = 1
+    """Of rolling out, scoring and training."""
     group_size: Annotated[int, Field(ge=1)] = 4
     """Attempts a task."""
     min_reward: float | None = None
@@ -159,10 +170,14 @@ class Loop(Part):
     train_timeout: Annotated[float, Field(gt=0)] = 86400.0
     """Seconds that one training may take."""
     warmup: Warmup | None = None
+    """Demonstrations before the first iteration."""
 
 
 class Rollout(Part):
+    """How rollouts are run."""
+
     concurrency: Annotated[int, Field(ge=1)] = 16
+    """Rollouts at a time."""
     timeout: Annotated[float, Field(gt=0)] = 300.0
     """Seconds a rollout may take."""
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -170,6 +185,8 @@ class Rollout(Part):
 
 
 class Scoring(Part):
+    """How rewards are run, and what their failures mean."""
+
     on_error: Literal["drop", "zero", "retry", "abort"] = "drop"
     """When a reward fails on a trajectory: leave it out, count it as 0, try once more, or stop the run."""
     max_errors: Annotated[float, Field(ge=0, le=1)] = 0.5
@@ -177,6 +194,7 @@ class Scoring(Part):
     timeout: Annotated[float, Field(gt=0)] = 10.0
     """Seconds one score may take; then its worker process is killed."""
     workers: Annotated[int, Field(ge=1)] = 2
+    """Processes for rewards that are not quick and pure by their own word."""
 
 
 class Recipe(Part):
@@ -185,15 +203,26 @@ class Recipe(Part):
     model: str
     """A hub id, a folder, or a name that a plugin knows."""
     backend: Backend = Use(ref="auto")
+    """What serves the model."""
     tasks: Tasks
+    """The problems."""
     agent: Agent = Use(ref="chat")
+    """What turns a task into an answer."""
     sampling: Sampling = Sampling()
+    """How the model samples; over what the agent asks for."""
     rewards: Annotated[list[Reward], Field(min_length=1)]
+    """What a good answer is; a trajectory's reward is their weighted sum."""
     trainer: Trainer | None = None
+    """What updates the model; without one the run ends after scoring."""
     loop: Loop = Loop()
+    """What is rolled out and trained on."""
     eval: Eval | None = None
+    """Held-out tasks, for the comparison of before and after."""
     rollout: Rollout = Rollout()
+    """How rollouts are run."""
     scoring: Scoring = Scoring()
+    """How rewards are run."""
     seed: int = 0
+    """Of the split, the shuffling, the choice and the training."""
     runs: str = "runs"
     """The folder that runs are written to."""

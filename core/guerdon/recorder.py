@@ -29,6 +29,7 @@ class Recorder:
         self.tools: list[dict[str, Any]] = []
         self.error: BackendError | None = None
         """Why the last call failed; agents tend to wrap it."""
+        self.closed = False
         self._task = task
         self._conversation: list[Message] = []
 
@@ -39,7 +40,13 @@ class Recorder:
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]] = (), **params: Any
     ) -> dict[str, Any]:
-        """One chat completion, recorded. The recipe's sampling wins over what the agent asked for."""
+        """One chat completion, recorded. The recipe's sampling wins over what the agent asked for.
+
+        Raises:
+            BackendError: the endpoint failed, or the rollout is over.
+        """
+        if self.closed:
+            raise BackendError("this rollout is over: its policy answers no more", kind="closed")
         asked = [_plain(m) for m in messages]
         if "max_tokens" in self.sampling:
             params.pop("max_completion_tokens", None)
@@ -62,25 +69,25 @@ class Recorder:
         try:
             choice = response["choices"][0]
             reply = _plain({k: v for k, v in choice["message"].items() if v not in (None, [])} | {"role": "assistant"})
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            raise BackendError(f"the server's reply has no choices[0].message: {error}", kind="broken_reply") from None
-        keep = _common(self._conversation, asked)
-        usage = response.get("usage") or {}
-        content = (choice.get("logprobs") or {}).get("content") or ()
-        self.turns.append(
-            Turn(
+            usage = response.get("usage") or {}
+            logprobs = (choice.get("logprobs") or {}).get("content") or ()
+            keep = _common(self._conversation, asked)
+            turn = Turn(
                 keep=keep,
                 prompt=tuple(asked[keep:]),
                 reply=reply,
                 finish_reason=choice.get("finish_reason") or "",
                 prompt_ids=tuple(response.get("prompt_token_ids") or ()),
                 reply_ids=tuple(choice.get("token_ids") or ()),
-                logprobs=tuple(t["logprob"] for t in content),
+                logprobs=tuple(t["logprob"] for t in logprobs),
                 prompt_tokens=usage.get("prompt_tokens") or 0,
                 reply_tokens=usage.get("completion_tokens") or 0,
                 seconds=seconds,
             )
-        )
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise BackendError(f"the server's reply is no chat completion ({said})", kind="broken_reply") from None
+        self.turns.append(turn)
         self._conversation = [*asked, reply]
         for tool in tools:
             if tool not in self.tools:
@@ -95,6 +102,11 @@ def _plain(message: Message) -> Message:
     return dict(message)
 
 
+def _called(call: Any) -> Any:
+    function = call.get("function") if isinstance(call, Mapping) else None
+    return (function.get("name"), function.get("arguments")) if isinstance(function, Mapping) else call
+
+
 def _common(before: Sequence[Message], now: Sequence[Message]) -> int:
     """How many messages at the start are the same."""
     count = 0
@@ -107,7 +119,7 @@ def _common(before: Sequence[Message], now: Sequence[Message]) -> int:
 
 def _essence(message: Message) -> tuple[Any, ...]:
     """What of a message counts; frameworks add and drop empty fields when they send a reply back."""
-    calls = [(c["function"]["name"], c["function"]["arguments"]) for c in message.get("tool_calls") or ()]
+    calls = [_called(call) for call in message.get("tool_calls") or ()]
     content = message.get("content") or ""
     if not isinstance(content, str):
         content = json.dumps(content, sort_keys=True)

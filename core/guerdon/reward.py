@@ -7,12 +7,14 @@ called as TRL would: completions as lists of messages, and every column as a lis
 """
 
 import asyncio
+import contextlib
 import inspect
 import math
 import numbers
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 from typing import Any, Literal
 
@@ -144,7 +146,7 @@ def _one(
 
 def _many(function: Callable[..., Any], arguments: Mapping[str, Any], count: int) -> list[Score]:
     values = _finish(function(**arguments))
-    if isinstance(values, (str, bytes, Mapping)) or not hasattr(values, "__len__"):
+    if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__"):
         raise RewardError(f"it returned {_shown(values)} for {count} completions; a list is needed", kind="not_a_list")
     if len(values) != count:
         raise RewardError(f"it returned {len(values)} scores for {count} completions", kind="wrong_length")
@@ -178,7 +180,10 @@ def as_score(value: Any) -> Score:
         value, reason = value
     if value is None:
         return Score(None, reason=reason)
-    if isinstance(value, numbers.Real) or (hasattr(value, "item") and getattr(value, "size", None) == 1):
+    if hasattr(value, "item"):  # of numpy or torch
+        with contextlib.suppress(ValueError, RuntimeError):
+            value = value.item()
+    if isinstance(value, (numbers.Real, Decimal)):
         number = float(value)
         if not math.isfinite(number):
             raise RewardError(f"it returned {number}, which is no score", kind="not_finite")
@@ -219,4 +224,5 @@ def _trl_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
     arguments["completion_ids"] = [list(t.turns[-1].reply_ids) if t.turns else [] for _, t in items]
     arguments["trainer_state"] = None
     arguments["log_extra"] = arguments["log_metric"] = lambda *_: None
-    return arguments
+    others = replace(how, wants=tuple(name for name in how.wants if name not in arguments))
+    return arguments | _batch_arguments(others, items)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -16,6 +17,9 @@ from guerdon.registry import missing
 from guerdon.resolve import Bound
 from guerdon.task import Task
 from guerdon.trajectory import Failure, Trajectory
+from guerdon.watchdog import INTERRUPTIBLE, Blocked, watchdog
+
+log = logging.getLogger("guerdon")
 
 Agent = Callable[[Task, Policy], Awaitable[str]]
 
@@ -57,18 +61,25 @@ class RolloutRunner:
             started = time.perf_counter()
             completion: str | None = None
             failure: Failure | None = None
+            deadline = asyncio.timeout(self.settings.timeout)
+            INTERRUPTIBLE.set(True)  # in this task, and in those that the agent starts
             try:
-                async with asyncio.timeout(self.settings.timeout):
+                async with deadline:
                     answer: Any = await self.agent(attempt.task.for_agent(self.expose), recorder)
                 if isinstance(answer, str):
                     completion = answer
                 else:
                     kind = type(answer).__name__
                     failure = Failure("no_completion", f"the agent returned {kind}, not its answer as text")
-            except TimeoutError:
-                failure = Failure("timeout", f"the rollout took longer than {self.settings.timeout:g} s")
+            except (Blocked, BaseExceptionGroup) as error:
+                failure = self._blocked(error)
             except Exception as error:
-                failure = _failure(recorder.error or error)
+                if deadline.expired():
+                    failure = Failure("timeout", f"the rollout took longer than {self.settings.timeout:g} s")
+                else:
+                    failure = _failure(recorder.error or error)
+            finally:
+                INTERRUPTIBLE.set(False)
             return Trajectory(
                 id=attempt.id,
                 task_id=attempt.task.id,
@@ -84,6 +95,16 @@ class RolloutRunner:
                 seconds=round(time.perf_counter() - started, 6),
             )
 
+    def _blocked(self, error: BaseException) -> Failure:
+        if isinstance(error, BaseExceptionGroup) and not error.subgroup(Blocked):
+            return _failure(error)
+        message = (
+            f"the agent blocked all rollouts for {self.settings.timeout:g} s: "
+            "let it `await`, or call what blocks by asyncio.to_thread"
+        )
+        log.warning("%s", message)  # at once: the others had to wait
+        return Failure("blocked", message)
+
     async def run_all(self, attempts: Iterable[Attempt]) -> AsyncIterator[tuple[Attempt, Trajectory]]:
         """The trajectories as they finish, at most `concurrency` at a time.
 
@@ -94,18 +115,19 @@ class RolloutRunner:
         running: dict[asyncio.Task[Trajectory], Attempt] = {}
         finished = failed = 0
         try:
-            while True:
-                while len(running) < self.settings.concurrency and (attempt := next(waiting, None)):
-                    running[asyncio.create_task(self.run(attempt))] = attempt
-                if not running:
-                    return
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    attempt, trajectory = running.pop(task), task.result()
-                    yield attempt, trajectory
-                    finished += 1
-                    failed += trajectory.failure is not None
-                    self._judge(finished, failed, trajectory)
+            with watchdog(self.settings.timeout):
+                while True:
+                    while len(running) < self.settings.concurrency and (attempt := next(waiting, None)):
+                        running[asyncio.create_task(self.run(attempt))] = attempt
+                    if not running:
+                        return
+                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+                    for task in done:
+                        attempt, trajectory = running.pop(task), task.result()
+                        yield attempt, trajectory
+                        finished += 1
+                        failed += trajectory.failure is not None
+                        self._judge(finished, failed, trajectory)
         finally:
             for task in running:
                 task.cancel()
@@ -155,11 +177,23 @@ async def open_agent(bound: Bound) -> AsyncIterator[Agent]:
 
 
 @asynccontextmanager
-async def entered(bound: Bound, manager: AbstractAsyncContextManager[Any]) -> AsyncIterator[Any]:
-    """Enter a component's context manager; an extra that is missing is named with its pip line."""
+async def entered(bound: Bound, manager: Any) -> AsyncIterator[Any]:
+    """Enter a component's context manager; an extra that is missing is named with its pip line.
+
+    Raises:
+        ComponentError: it is no context manager, or it raised.
+    """
+    name = bound.component.name
+    if not isinstance(manager, AbstractAsyncContextManager):
+        if inspect.iscoroutine(manager):
+            manager.close()
+        raise ComponentError(f"{name!r} gave a {type(manager).__name__}: write it with @contextlib.asynccontextmanager")
     async with AsyncExitStack() as stack:
         try:
             opened = await stack.enter_async_context(manager)
-        except ImportError as error:
-            raise missing(bound.component, error) or error from error
+        except GuerdonError:
+            raise
+        except Exception as error:
+            lacks = missing(bound.component, error) if isinstance(error, ImportError) else None
+            raise lacks or ComponentError(f"{name!r} did not start: {type(error).__name__}: {error}") from error
         yield opened

@@ -43,8 +43,8 @@ def training_rows(trajectories: Iterable[Trajectory]) -> Iterator[dict[str, Any]
     """Rows for `TrainingJob.rows`."""
     for trajectory in trajectories:
         turns = trajectory.turns
-        made = _id_rows(trajectory) if turns and all(t.reply_ids for t in turns) else _message_rows(trajectory)
-        for row in made:
+        whole = turns and all(t.prompt_ids and t.reply_ids for t in turns)
+        for row in _id_rows(trajectory) if whole else _message_rows(trajectory):
             yield {**row, "reward": trajectory.reward, "trajectory": trajectory.id}
 
 

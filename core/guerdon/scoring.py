@@ -1,6 +1,7 @@
 """Score trajectories with a recipe's rewards, apply its rule for failures, and keep count."""
 
 import asyncio
+import inspect
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -62,7 +63,7 @@ class Scorer:
         return [replace(s, weight=reward.weight, value=0.0 if s.error and zero else s.value) for s in scores]
 
     async def _call(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
-        if reward.component.inline:
+        if reward.component.inline and not inspect.iscoroutinefunction(reward.function):
             return call(reward.function, reward.settings, items)
         loop = asyncio.get_running_loop()
         # one item a call where the reward takes one: its deadline then is its own

@@ -60,7 +60,7 @@ class Run:
             folder = _fresh(runs, f"{stamp}-{name}")
             (folder / "checkpoints").mkdir()
             (folder / "logs").mkdir()
-            (folder / "recipe.yaml").write_text(recipe)
+            (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
             write_json(folder / "run.json", {"id": folder.name, "created": time.time(), **info})
         return cls(folder)
 
@@ -82,7 +82,7 @@ class Run:
                 t.attempt,
                 t.reward,
                 t.failure.kind if t.failure else None,
-                json.dumps(t.to_json(), ensure_ascii=False, separators=(",", ":")),
+                json.dumps(t.to_json(), separators=(",", ":")),
             )
             for t in trajectories
         ]
@@ -97,11 +97,13 @@ class Run:
     def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
         """In the order of tasks and attempts of each stage."""
         where = " and ".join(
-            clause for clause, on in (("phase = ?", phase), ("iteration = ?", iteration)) if on is not None
+            clause for clause, on in (("trajectories.phase = ?", phase), ("iteration = ?", iteration)) if on is not None
         )
         values = [v for v in (phase, iteration) if v is not None]
         found = self._db.execute(
-            f"select body from trajectories {'where ' + where if where else ''} order by iteration, rowid", values
+            "select trajectories.body from trajectories left join tasks on tasks.phase = trajectories.phase "
+            f"and tasks.id = task_id {'where ' + where if where else ''} order by iteration, tasks.rowid, attempt",
+            values,
         )
         return [Trajectory.from_json(json.loads(row[0])) for row in found]
 
@@ -198,6 +200,5 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error) as error:
         raise StoreError(
-            f"cannot write to {folder}: {error}. What was finished before is kept; "
-            "make room or fix the permissions, then go on with `guerdon run --resume`"
+            f"cannot write to {folder}: {error}. Make room, fix the permissions, or choose another folder with --runs"
         ) from error

@@ -122,6 +122,8 @@ def _jsonl(path: Path) -> Rows:
                 yield f"{path}, line {number}", json.loads(line)
             except json.JSONDecodeError as error:
                 raise TaskError(f"{path}, line {number}, column {error.colno}: not valid JSON: {error.msg}") from None
+            except RecursionError:
+                raise TaskError(f"{path}, line {number}: not readable JSON: it is nested too deeply") from None
 
 
 def _json(path: Path) -> Rows:
@@ -130,6 +132,8 @@ def _json(path: Path) -> Rows:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise TaskError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise TaskError(f"{path}: not readable JSON: it is nested too deeply") from None
     if not isinstance(data, list):
         raise TaskError(f"{path}: a JSON file of tasks holds a list of objects, not {_kind(data)}")
     return ((f"{path}, item {i}", row) for i, row in enumerate(data))

@@ -3,7 +3,6 @@
 The order comes on stdin, figures go to the original stdout; all that the libraries print goes to stderr, a log file.
 """
 
-import contextlib
 import os
 import signal
 import sys
@@ -11,22 +10,21 @@ import threading
 import traceback
 from collections.abc import Mapping
 
-from guerdon.worker import receive, send
+from guerdon.worker import own_pipes, receive, send
 
 
 def main() -> int:
-    out = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    orders, out = own_pipes()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-    trainer, settings, job = receive(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    trainer, settings, job = receive(orders)
+    threading.Thread(target=_end_with_parent, args=(orders.fileno(),), daemon=True).start()
 
     from guerdon.errors import GuerdonError
     from guerdon.registry import load, missing
     from guerdon.training import TrainingJob
 
     def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
-        send(out, ("log", step, total, dict(metrics)))
+        send(out, ("log", step, total, {name: float(value) for name, value in metrics.items()}))
 
     error = ""
     try:
@@ -43,10 +41,9 @@ def main() -> int:
     return 1 if error else 0
 
 
-def _end_with_parent() -> None:
-    with contextlib.suppress(Exception):
-        sys.stdin.buffer.read()
-    os._exit(1)
+def _end_with_parent(orders: int) -> None:
+    os.read(orders, 1)  # nothing more is sent: it returns when the other side has gone
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

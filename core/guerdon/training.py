@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import signal
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ from typing import Any, Protocol
 from guerdon.errors import TrainingError
 from guerdon.plugins import Component
 from guerdon.worker import HEADER
+
+END_SECONDS = 30.0
+"""For a training process to end after its last word."""
 
 
 class Log(Protocol):
@@ -68,7 +72,7 @@ async def train(
         try:
             async with asyncio.timeout(timeout):
                 said = await _follow(process, (trainer, dict(settings), dict(job)), log)
-                code = await process.wait()
+            code = await _ended(process, END_SECONDS)
         except TimeoutError:
             raise TrainingError(f"training took longer than {timeout:g} s and was stopped; its log: {output}") from None
         finally:
@@ -86,9 +90,9 @@ async def _follow(process: asyncio.subprocess.Process, order: Any, log: Log) -> 
     """Send the order, hand on what is logged; the error at the end, '' for none, `None` when it just stopped."""
     assert process.stdin and process.stdout
     data = pickle.dumps(order)
-    process.stdin.write(HEADER.pack(len(data)) + data)
-    await process.stdin.drain()
-    with contextlib.suppress(asyncio.IncompleteReadError):
+    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+        process.stdin.write(HEADER.pack(len(data)) + data)
+        await process.stdin.drain()
         while True:
             (size,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
             kind, *rest = pickle.loads(await process.stdout.readexactly(size))
@@ -100,13 +104,24 @@ async def _follow(process: asyncio.subprocess.Process, order: Any, log: Log) -> 
     return None
 
 
+async def _ended(process: asyncio.subprocess.Process, seconds: float) -> int:
+    """The exit code of a process that has said its last word; one that then does not end is made to."""
+    try:
+        return await asyncio.wait_for(process.wait(), seconds)
+    except TimeoutError:
+        await _stop(process)
+        return 0
+
+
 async def _stop(process: asyncio.subprocess.Process) -> None:
+    """End the process and the children that it may have."""
     with contextlib.suppress(ProcessLookupError):
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), 10)
     except TimeoutError:
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
 
 

@@ -125,11 +125,14 @@ class _Worker:
         started = time.monotonic()
         try:
             send(self.process.stdin, message)
-            ready, _, _ = select.select([self.process.stdout], [], [], timeout)
-            if not ready:
+            answer = select.poll()
+            answer.register(self.process.stdout, select.POLLIN)
+            if not answer.poll(timeout * 1000):
                 raise _Lost("timeout", late.format(timeout) + "; its worker was killed", timeout)
             return receive(self.process.stdout)
-        except (EOFError, BrokenPipeError):
+        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
+            raise _Lost("not_sendable", f"its task cannot be sent to a worker process: {error}") from None
+        except (EOFError, OSError, ValueError):
             code = self._wait()
             how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
             seconds = time.monotonic() - started

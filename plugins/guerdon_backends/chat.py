@@ -1,8 +1,8 @@
 """Between messages and tokens: prompts from messages, tool calls from replies, and back without a token's difference.
 
-A conversation's next prompt has to begin with the ids that were fed and sampled before, or its turns cannot be trained on
-as one row. Tokenising a reply's text again can give other ids, and a template may write a tool call with other spaces. So
-replies are remembered by the conversation that they ended, and their own ids are put back where they stood.
+A conversation's next prompt has to begin with the ids that were fed and sampled before, or its turns cannot be trained
+on as one row. Tokenising a reply's text again can give other ids, and a template may write a tool call with other
+spaces. So replies are remembered by the conversation that they ended, and their own ids are put back where they stood.
 """
 
 import hashlib
@@ -36,7 +36,8 @@ class Prompts:
         known = {i: self._replies[key] for i, key in keys(messages) if key in self._replies}
         if known:
             marked = [
-                {"role": "assistant", "content": f"{self._mark}{i}."} if i in known else m for i, m in enumerate(messages)
+                {"role": "assistant", "content": f"{self._mark}{i}."} if i in known else m
+                for i, m in enumerate(messages)
             ]
             pieces = re.split(rf"{self._mark}(\d+)\.", self._render(marked, tools))
             if [int(i) for i in pieces[1::2]] == list(known):
@@ -160,7 +161,11 @@ def parse_call(body: str) -> dict[str, str] | None:
         call = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str) or not isinstance(call.get("arguments"), dict):
+    if (
+        not isinstance(call, dict)
+        or not isinstance(call.get("name"), str)
+        or not isinstance(call.get("arguments"), dict)
+    ):
         return None
     if usual := USUAL.match(body):
         _, end = json.JSONDecoder().raw_decode(body, usual.end())

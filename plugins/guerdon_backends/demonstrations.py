@@ -19,17 +19,19 @@ GSM8K_STEP = re.compile(r"<<([^<>=]+)=[^<>]*>>")
 async def demonstrations(
     model: str, *, answer_format: str = "### {answer} ###", tool: str = "calculate"
 ) -> AsyncIterator[Endpoint]:
-    """Answers from the task's worked steps instead of a model: each step a tool call, then the last result as the answer.
+    """Answers from the task's worked steps instead of a model: each step a tool call, then the last result.
 
-    The steps are the task's field `steps` (a list of expressions), or GSM8K's `<<48/2=24>>` annotations in its answer or
-    any of its text fields. The tools are really called, so a demonstration holds what they really said.
+    The steps are the task's field `steps` (a list of expressions), or GSM8K's `<<48/2=24>>` annotations in its answer
+    or any of its text fields. The tools are really called, so a demonstration holds what they really said.
 
     Args:
         answer_format: The final reply; `{answer}` stands for the last tool result.
         tool: The tool that takes an `expression`.
     """
     if "{answer}" not in answer_format:
-        raise BackendError(f"answer_format {answer_format!r} has no {{answer}} in it: the result would be lost.", kind="settings")
+        raise BackendError(
+            f"answer_format {answer_format!r} has no {{answer}} in it: the result would be lost.", kind="settings"
+        )
     yield Demonstrator(model, answer_format, tool)
 
 
@@ -45,7 +47,7 @@ class Demonstrator:
         steps = worked_steps(task)
         if not steps:
             raise BackendError(
-                f"task {task.id} has no worked steps to demonstrate: give it a field `steps` with a list of expressions, "
+                f"task {task.id} has no worked steps to demonstrate: give it a field `steps`, a list of expressions, "
                 "or GSM8K's <<48/2=24>> annotations.",
                 kind="no_demonstration",
             )

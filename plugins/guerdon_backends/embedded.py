@@ -96,7 +96,8 @@ class Embedded:
                 await self._wait_until_healthy(died)
         except TimeoutError:
             raise BackendError(
-                f"The server for {self._base} was not ready within {self._start_timeout:g} s (`start_timeout`). {self._tail()}",
+                f"The server for {self._base} was not ready within {self._start_timeout:g} s (`start_timeout`). "
+                f"{self._tail()}",
                 kind="timeout",
             ) from None
         log.info("%s is served at %s (%.1f s)", self._base, url, time.monotonic() - started)
@@ -174,7 +175,9 @@ class Embedded:
             while True:
                 if died.done():
                     code = describe_exit(died.result())
-                    raise BackendError(f"The server for {self._base} did not start ({code}). {self._tail()}", kind="server_died")
+                    raise BackendError(
+                        f"The server for {self._base} did not start ({code}). {self._tail()}", kind="server_died"
+                    )
                 with contextlib.suppress(httpx.HTTPError, httpx.InvalidURL):
                     if (await http.get(self._url + "/health")).status_code == 200:
                         return

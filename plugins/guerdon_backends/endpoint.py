@@ -20,9 +20,9 @@ LONGEST_WAIT = 30.0
 class HttpEndpoint:
     """Chat completions from `base_url` (which ends in /v1), as `guerdon.policy.Endpoint` asks for them.
 
-    `timeout` bounds one attempt in seconds, the whole reply included. 429, 5xx and dropped connections are tried again up
-    to `retries` times; a refused connection, a timeout and other 4xx are not. `token_ids` asks for token ids and logprobs,
-    as vLLM and guerdon's own server give them. `key_env` is named in messages about a refused key.
+    `timeout` bounds one attempt in seconds, the whole reply included. 429, 5xx and dropped connections are tried again
+    up to `retries` times; a refused connection, a timeout and other 4xx are not. `token_ids` asks for token ids and
+    logprobs, as vLLM and guerdon's own server give them. `key_env` is named in messages about a refused key.
     """
 
     def __init__(
@@ -71,7 +71,8 @@ class HttpEndpoint:
     async def load_adapter(self, path: Path | None) -> None:
         if path is not None:
             raise BackendError(
-                f"{self.base_url} serves only the models that the remote server has: the adapter {path} cannot be sent there. "
+                f"{self.base_url} serves only the models that the remote server has: "
+                f"the adapter {path} cannot be sent there. "
                 "Serve the model locally (backend: transformers) to train it.",
                 kind="no_adapters",
             )
@@ -112,17 +113,22 @@ class HttpEndpoint:
                 return await self._http.request(method, url, json=body)
         except TimeoutError:
             raise BackendError(
-                f"No answer from {url} within {timeout:g} s. The server hangs or is overloaded: look at its log, raise the "
-                "backend's `timeout`, or run fewer rollouts at once.",
+                f"No answer from {url} within {timeout:g} s. The server hangs or is overloaded: look at its log, raise "
+                "the backend's `timeout`, or run fewer rollouts at once.",
                 kind="timeout",
             ) from None
         except httpx.ConnectError as error:
-            raise BackendError(f"Cannot connect to {url} ({error}). Is the server running there?", kind="refused") from None
+            raise BackendError(
+                f"Cannot connect to {url} ({error}). Is the server running there?", kind="refused"
+            ) from None
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise BackendError(f"{url!r} is not a URL to post to ({error}). Check `base_url`.", kind="refused") from None
+            raise BackendError(
+                f"{url!r} is not a URL to post to ({error}). Check `base_url`.", kind="refused"
+            ) from None
         except httpx.HTTPError as error:
             raise BackendError(
-                f"The connection to {url} was dropped ({str(error) or type(error).__name__}). Did the server crash? Look at its log.",
+                f"The connection to {url} was dropped ({str(error) or type(error).__name__}). "
+                "Did the server crash? Look at its log.",
                 kind="dropped",
             ) from None
 

@@ -1,8 +1,9 @@
 """Continuous batching over a transformers model: requests join and leave the batch between two steps.
 
-One thread owns the model. The KV cache is a table of rows; the rows in use are always the first ones, so a step works on
-views and nothing is padded or copied. A prompt is run alone, by plain transformers, and its keys and values are put into
-the next free row; a step then feeds every row its last token, each at its own position.
+One thread owns the model. The KV cache is a table of rows; the rows in use are always the first ones, so a step works
+on views and nothing is padded or copied. A prompt is run alone, by plain transformers (from where it differs from the
+prompt before: agents share their instructions and tools), and its keys and values are put into the next free row. A
+step then feeds every row its last token, each at its own position.
 """
 
 import queue
@@ -10,6 +11,7 @@ import random
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import takewhile
 from typing import Any
 
 import torch
@@ -46,6 +48,7 @@ class Reply:
     """One sampled reply: the ids, the end token included, and their log-probabilities as sampled from."""
 
     job: Job
+    index: int
     rng: random.Random
     ids: list[int] = field(default_factory=list)
     logprobs: list[float] = field(default_factory=list)
@@ -77,27 +80,27 @@ class Engine:
         self.rows: list[Reply] = []
         self._inbox: queue.SimpleQueue[Job] = queue.SimpleQueue()
         self._waiting: deque[Reply] = deque()
-        self._last_prompt: tuple[Any, ...] = ()
+        self._last: tuple[list[int], DynamicCache, torch.Tensor | None] = ([], DynamicCache(), None)
 
     def submit(self, job: Job) -> None:
         self._inbox.put(job)
 
-    @torch.inference_mode()
     def run(self) -> None:
-        while True:
-            try:
-                self._admit()
-                self._step()
-            except Exception as error:
-                self._fail(error)
+        with torch.inference_mode():
+            while True:
+                try:
+                    self._admit()
+                    self._step()
+                except Exception as error:
+                    self._fail(error)
 
     def _admit(self) -> None:
-        """Fill the batch; wait when there is nothing to do. One adapter at a time: others wait for the batch to drain."""
+        """Fill the batch; wait when there is nothing to do. One adapter at a time: others wait for their turn."""
         while len(self.rows) < self.max_batch:
             while not self._inbox.empty() or not (self.rows or self._waiting):
                 job = self._inbox.get()
                 seeds = random.Random(job.seed)
-                self._waiting.extend(Reply(job, random.Random(seeds.getrandbits(64))) for _ in range(job.n))
+                self._waiting.extend(Reply(job, i, random.Random(seeds.getrandbits(64))) for i in range(job.n))
             if not self._waiting:
                 return
             reply = self._waiting[0]
@@ -111,19 +114,33 @@ class Engine:
         """Run the prompt, put it into the next row, and sample the first token."""
         job = reply.job
         if job.adapter is not self.adapters.active:
-            self._last_prompt = ()
+            self._forget()
             self.adapters.use(job.adapter)
-        if not self._last_prompt or self._last_prompt[0] != job.prompt:  # a group's rollouts share their first prompt
-            ids = torch.tensor([job.prompt], device=self.model.device)
-            positions = torch.arange(len(job.prompt), device=ids.device)[None]
-            cache = DynamicCache()
-            out = self.model(ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            self._last_prompt = (job.prompt, cache, out.logits[:, -1].float())
-        _, cache, logits = self._last_prompt
+        cache, logits = self._run_prompt(job.prompt)
         self.cache.put(len(self.rows), cache)
         self._append(reply, *sample(logits.clone(), [reply]))
         if not reply.finish:
             self.rows.append(reply)
+
+    def _run_prompt(self, prompt: list[int]) -> tuple[DynamicCache, torch.Tensor]:
+        """Its keys and values, and the logits after it; what it shares with the last prompt is not run again."""
+        last, old, logits = self._last
+        if logits is not None and last == prompt:  # a group's rollouts begin alike
+            return old, logits
+        pairs = zip(last, prompt[:-1], strict=False)
+        shared = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+        cache = DynamicCache()
+        for index, layer in enumerate(old.layers if shared else ()):
+            cache.update(layer.keys[:, :, :shared], layer.values[:, :, :shared], index)
+        ids = torch.tensor([prompt[shared:]], device=self.model.device)
+        positions = torch.arange(shared, len(prompt), device=ids.device)[None]
+        out = self.model(ids, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1)
+        logits = out.logits[:, -1].float()
+        self._last = (prompt, cache, logits)
+        return cache, logits
+
+    def _forget(self) -> None:
+        self._last = ([], DynamicCache(), None)
 
     def _step(self) -> None:
         """One token for every row; finished and cancelled rows leave."""
@@ -156,7 +173,7 @@ class Engine:
             return
         job.replies.append(reply)
         if len(job.replies) == job.n:
-            job.done(job.replies)
+            job.done(sorted(job.replies, key=lambda r: r.index))
 
     def _decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
@@ -173,7 +190,7 @@ class Engine:
         jobs = {r.job: None for r in [*self.rows, *list(self._waiting)[:1]]}
         self._waiting = deque(r for r in self._waiting if r.job not in jobs)
         self.rows = []
-        self._last_prompt = ()
+        self._forget()
         for job in jobs:
             job.done(error)
 
@@ -248,7 +265,7 @@ def grouped_attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention of one new token a row, the query heads of a group taken as queries of their one key head.
 
-    transformers repeats keys and values for each query head instead, which takes most of a step at 16 rows of 500 tokens.
+    transformers repeats keys and values for each query head instead: most of a step at 16 rows of 500 tokens.
     """
     rows, heads, length, _ = query.shape
     if length > 1 or attention_mask is None:
@@ -275,7 +292,7 @@ def sample(logits: torch.Tensor, replies: Sequence[Reply]) -> tuple[list[int], l
     tokens = logits.argmax(dim=-1)
     warm = [i for i, job in enumerate(jobs) if job.temperature]
     if warm:
-        sums = logprobs[warm].double().exp().cumsum(dim=-1)
+        sums = logprobs[warm].exp().cumsum(dim=-1, dtype=torch.double)
         draws = torch.tensor([[replies[i].rng.random()] for i in warm], dtype=torch.double, device=logits.device)
         tokens[warm] = torch.searchsorted(sums, draws * sums[:, -1:], right=True).squeeze(-1)
     return tokens.tolist(), logprobs.gather(-1, tokens[:, None]).squeeze(-1).tolist()

@@ -1,7 +1,7 @@
 """LoRA adapters, merged into a model's weights while they are in use and taken out again without a trace.
 
-Merged weights cost nothing per token, where peft's extra layers double the time of a small model's step on a CPU. The base
-weights are kept aside and copied back, never subtracted: the base stays what it was, bit for bit, however often we swap.
+Merged weights cost nothing per token; peft's extra layers would be two more small products for each of a step's many.
+The base weights are kept aside and copied back, never subtracted: the base stays what it was, bit for bit.
 """
 
 import json
@@ -65,17 +65,15 @@ class Swapper:
             if shape != (up.shape[0], down.shape[1]):
                 raise ValueError(f"the adapter fits {name} of {up.shape[0]}x{down.shape[1]}; this model's is {shape}")
 
-    @torch.no_grad()
     def use(self, adapter: Adapter | None) -> None:
         if adapter is self.active:
             return
-        for name in self.active.factors if self.active else ():
-            self.model.get_parameter(name + ".weight").copy_(self._base[name])
-        self.active = None
-        if adapter is None:
-            return
-        for name, (down, up) in adapter.factors.items():
-            weight = self.model.get_parameter(name + ".weight")
-            base = self._base.setdefault(name, weight.detach().clone())
-            weight.copy_(base.float() + up.to(weight.device) @ down.to(weight.device))
+        with torch.no_grad():
+            for name in self.active.factors if self.active else ():
+                self.model.get_parameter(name + ".weight").copy_(self._base[name])
+            self.active = None
+            for name, (down, up) in adapter.factors.items() if adapter else ():
+                weight = self.model.get_parameter(name + ".weight")
+                base = self._base.setdefault(name, weight.detach().clone())
+                weight.copy_(base.float() + up.to(weight.device) @ down.to(weight.device))
         self.active = adapter

