@@ -95,7 +95,7 @@ def load(component: Component) -> Any:
         module = _module_from_file(Path(source)) if source.endswith(".py") else import_module(source)
     except ImportError as error:
         raise missing(component, error) or ComponentError(f"{what}: cannot import {source!r}: {error}") from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ComponentError(f"{what}: importing {source} failed: {type(error).__name__}: {error}") from error
     try:
         return attrgetter(attribute)(module)

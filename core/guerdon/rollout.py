@@ -73,7 +73,7 @@ class RolloutRunner:
                     failure = Failure("no_completion", f"the agent returned {kind}, not its answer as text")
             except (Blocked, BaseExceptionGroup) as error:
                 failure = self._blocked(error)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 if deadline.expired():
                     failure = Failure("timeout", f"the rollout took longer than {self.settings.timeout:g} s")
                 else:

@@ -83,7 +83,13 @@ class Embedded:
                 stdin=asyncio.subprocess.PIPE,  # held, not written: the server ends when it closes, so with us
                 stdout=asyncio.subprocess.PIPE,
                 stderr=errors,
-                env={"TOKENIZERS_PARALLELISM": "false", **os.environ, "HF_HUB_OFFLINE": "1"},
+                # passive: threads that spin while they wait make torch ten times slower on a shared machine
+                env={
+                    "TOKENIZERS_PARALLELISM": "false",
+                    "OMP_WAIT_POLICY": "passive",
+                    **os.environ,
+                    "HF_HUB_OFFLINE": "1",
+                },
                 start_new_session=True,  # Ctrl-C is ours to handle, not the server's
             )
         assert self.process.stdout is not None
@@ -129,15 +135,13 @@ class Embedded:
 
     async def load_adapter(self, path: Path | None) -> None:
         """Serve this adapter from now on, under a name never used before; None: the base model."""
-        old, self._adapter = self.model, path
-        if path is None:
-            self.model = self._base
-        else:
+        old, name = self.model, self._base
+        if path is not None:
             self._version += 1
             name = f"{self._base}-v{self._version}"
             await self._http.post("/load_lora_adapter", {"lora_name": name, "lora_path": str(path.resolve())})
-            self.model = name
-        self._http.model = self.model
+        self.model = self._http.model = name
+        self._adapter = path
         if old not in (self._base, self.model):
             with contextlib.suppress(BackendError):  # a new server never had it
                 await self._http.post("/unload_lora_adapter", {"lora_name": old})
