@@ -7,7 +7,8 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,8 @@ def start(folder: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
     return subprocess.Popen(
         [sys.executable, "-m", "guerdon", *args],
         cwd=folder,
-        env={**os.environ, "COLUMNS": "500", "OMP_NUM_THREADS": "1", **env},
+        env={**os.environ, "COLUMNS": "500", **env},
+        start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -103,7 +105,7 @@ def write_recipe(folder: Path, base_url: str, rows: Sequence[Mapping[str, Any]] 
 
 
 @contextlib.contextmanager
-def last_run(folder: Path) -> Any:
+def last_run(folder: Path) -> Iterator[Run]:
     run = Run(list_runs(folder / "runs")[-1])
     try:
         yield run
@@ -115,3 +117,29 @@ def trajectories(folder: Path, phase: str | None = None) -> list[Trajectory]:
     """Those of the last run."""
     with last_run(folder) as run:
         return run.trajectories(phase)
+
+
+def wait_until(true: Callable[[], object], seconds: float = 30.0) -> None:
+    """Look every now and then."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, f"not so after {seconds} s"
+        time.sleep(0.02)
+
+
+def processes_with(name: str, value: str) -> list[int]:
+    """The processes with an environment variable that contains this value."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (folder / "environ").read_bytes().split(b"\0")
+            state = (folder / "stat").read_text().rpartition(")")[2].split()[0]
+        except OSError:  # it has gone, or is not ours
+            continue
+        if state != "Z" and any(e.startswith(f"{name}=".encode()) and value.encode() in e for e in environment):
+            found.append(int(folder.name))
+    return found
+
+
+def command_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text()

@@ -1,5 +1,6 @@
 """Discovery: what is installed is found, what is broken is named, and names lead to components."""
 
+import inspect
 import itertools
 import json
 import os
@@ -13,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import guerdon
+from guerdon import hookspecs
 from guerdon.errors import ComponentError
-from guerdon.hookspecs import KINDS
+from guerdon.hookspecs import KINDS, Register
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry, load, require_extra
 
@@ -118,9 +120,10 @@ def test_every_kind_has_a_hook(kind: str) -> None:
     def hook(register: Any) -> None:
         register("toy", "json:dumps", extra="fancy", inline=True)
 
-    (found,) = only(plugin(**{f"register_{kind}": hook})).components
+    plugins = only(plugin(**{f"register_{kind}": hook}))
+    (found,) = plugins.components
     assert (found.kind, found.name, found.extra, found.inline) == (kind, "toy", "fancy", True)
-    assert Registry(only(plugin(**{f"register_{kind}": hook}))).find(kind, "toy") == found
+    assert Registry(plugins).find(kind, "toy") == found
 
 
 # -- what is broken
@@ -407,6 +410,15 @@ def test_hooks_are_heard_by_every_plugin_with_the_arguments_it_asks_for() -> Non
     assert heard == [(3, {"loss": 0.5}), "r"]
 
 
+def test_every_hook_is_in_the_reference_with_its_arguments() -> None:
+    reference = (Path(__file__).parent.parent / "docs" / "reference" / "hooks.md").read_text()
+    hooks = {n: f for n, f in vars(hookspecs).items() if hasattr(f, "guerdon_spec")}
+    expected = [f"{name}({', '.join(inspect.signature(f).parameters)})" for name, f in hooks.items()]
+    assert re.findall(r"^### (.+)$", reference, re.M) == expected
+    for name in inspect.signature(Register.__call__).parameters:
+        assert name == "self" or f"`{name}" in reference
+
+
 # -- the command line
 
 
@@ -451,6 +463,51 @@ def test_show_tells_of_a_function_in_a_file(site: "Site") -> None:
 def test_show_of_what_is_not_there(site: "Site", name: str, message: str) -> None:
     done = site.guerdon("plugins", "show", name)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (1, "", message)
+
+
+RECIPE = """model: any
+backend: {openai: {base_url: "http://127.0.0.1:9/v1"}}
+tasks: {path: tasks.jsonl}
+rewards:
+  - numeric
+  - REF
+"""
+
+
+@pytest.mark.parametrize(
+    ("ref", "message"),
+    [
+        ("same", "reward 'same' is registered by guerdon-one 1.0 and guerdon-two 1.0: write guerdon-one:same or "),
+        ("needy", "reward 'needy' needs no-such-library, not installed: pip install 'guerdon-needy[fancy]'"),
+        ("gone", "there is no reward 'gone'"),
+        ("gone", "plugin 'guerdon-broken' (from guerdon-broken 1.0) failed to load: ModuleNotFoundError: "),
+        ("guerdon-two:sane", "package 'guerdon-two' has no reward 'sane'. Did you mean 'same'?"),
+        ("guerdon-one:same: {leest: 2}", "has no setting 'leest'. Did you mean 'least'?"),
+    ],
+)
+def test_a_recipe_that_names_what_cannot_be_had(site: "Site", ref: str, message: str) -> None:
+    site.add("guerdon-one", reward("same"), kind=TARGET)
+    site.add("guerdon-two", reward("same"))
+    site.add("guerdon-broken", "import no_such_library")
+    needy = reward("needy").replace('kind_words")', 'kind_words", extra="fancy")')
+    site.add("guerdon-needy", needy, metadata=EXTRA.replace("guerdon-toy", "guerdon-needy"))
+    (site.home / "recipe.yaml").write_text(RECIPE.replace("REF", ref))
+    (site.home / "tasks.jsonl").write_text('{"prompt": "2+2?", "answer": "4"}\n')
+    done = site.guerdon("check", "recipe.yaml")
+    assert done.returncode == 1
+    assert re.search(r"^error: recipe\.yaml, line 6, column \d+", done.stderr, re.M), done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_recipe_says_which_of_two_it_means(site: "Site") -> None:
+    site.add("guerdon-one", reward("same"), kind=TARGET)
+    site.add("guerdon-two", reward("same"), version="2.0")
+    (site.home / "recipe.yaml").write_text(RECIPE.replace("REF", "guerdon-two:same: {least: 2}"))
+    (site.home / "tasks.jsonl").write_text('{"prompt": "2+2?", "answer": "4"}\n')
+    done = site.guerdon("check", "recipe.yaml")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "same (guerdon-two 2.0)" in done.stdout
 
 
 def test_the_schema_knows_the_settings_of_installed_components(site: "Site") -> None:

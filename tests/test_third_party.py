@@ -138,6 +138,8 @@ loop: {{group_size: 2}}
     assert one["scores"]["brevity"].items() >= {"value": 0.5, "weight": 0.5, "error": None}.items()
     assert one["scores"]["polite"].items() >= {"value": 0.5, "weight": 1.0, "reason": "so so"}.items()
 
+    assert " passed" in user.run("pytest", "-p", "no:cacheprovider", cwd=ROOT / "plugins" / "guerdon-brevity").stdout
+
     user.run("pip", "uninstall", "-y", "guerdon-brevity")
     assert plugins(user) == []
     for command in ("check", "rollout"):

@@ -65,7 +65,7 @@ def _problem(rng: random.Random, asked: Any, stories: Any, steps: int) -> dict[s
         text, sign = rng.choice(asked), rng.choice("+-*")
     else:
         text, sign = rng.choice(stories)
-    a, b = (rng.randint(103, 989), rng.randint(12, 98)) if sign == "*" else sorted(_two(rng), reverse=True)
+    b, a = sorted((rng.randint(103, 989), rng.randint(12, 98) if sign == "*" else rng.randint(103, 989)))
     text, expressions = text.format(a=a, b=b, o=sign), [f"{a} {sign} {b}"]
     value = _value(a, sign, b)
     if steps == 2:
@@ -73,10 +73,6 @@ def _problem(rng: random.Random, asked: Any, stories: Any, steps: int) -> dict[s
         text, value = f"{text} {THEN[then].format(c=c)}", _value(value, then, c)
         expressions.append(f"{_value(a, sign, b)} {then} {c}")
     return {"prompt": text, "answer": str(value), "steps": expressions}
-
-
-def _two(rng: random.Random) -> tuple[int, int]:
-    return rng.randint(103, 989), rng.randint(103, 989)
 
 
 def _value(a: int, sign: str, b: int) -> int:

@@ -345,7 +345,13 @@ def plugins_list(as_json: bool = False) -> None:
 
     found = Plugins()
     rows = [
-        {"kind": c.kind, "name": c.name, "package": c.package, "version": c.version, "target": c.target}
+        {
+            "kind": c.kind.removesuffix("s"),
+            "name": c.name,
+            "package": c.package,
+            "version": c.version,
+            "target": c.target,
+        }
         for c in sorted(found.components, key=lambda c: c.kind)
     ]
     _print_or_table(rows, as_json)

@@ -345,7 +345,7 @@ def write_rows(path: Path, trajectories: Sequence[Trajectory]) -> int:
     count = 0
     with path.open("w", encoding="utf-8") as file:
         for count, row in enumerate(training_rows(trajectories), start=1):  # noqa: B007
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            file.write(json.dumps(row) + "\n")  # escaped: a model may give half a surrogate pair
     return count
 
 

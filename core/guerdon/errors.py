@@ -12,7 +12,6 @@ GuerdonError
 └── StoreError       a run's folder cannot be read or written
 """
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -73,6 +72,8 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     >>> near_miss("zzz", ["b", "a"])
     ' Known: a, b.'
     """
+    import difflib
+
     names = sorted(set(known))
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:

@@ -73,14 +73,15 @@ def start(
 
 def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False) -> dict[str, Any]:
     """Go on with a run where it was stopped."""
-    folder = _unfinished(Path(runs or "runs")) if name == "last" else find_run(Path(runs or "runs"), name)
+    folder = _unfinished(Path(runs or "runs")) if name == "last" and not stage else find_run(Path(runs or "runs"), name)
     loaded, registry = load_recipe(str(folder / "recipe.yaml"), ())
     plan = resolve(loaded, registry)
     run = Run(folder)
+    today = versions()
     changed = [
         f"{package} {old} -> {new}"
         for package, old in run.info["versions"].items()
-        if (new := versions().get(package, "gone")) != old
+        if (new := today.get(package, "gone")) != old
     ]
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
@@ -141,7 +142,8 @@ def versions() -> dict[str, str]:
     """Python's version, and that of every installed distribution."""
     from importlib.metadata import distributions
 
-    found = {d.name: d.version for d in distributions() if d.name}
+    cards = [d.metadata for d in distributions()]  # read once: `d.name` and `d.version` parse the file again
+    found = {card["Name"]: card["Version"] for card in cards if card["Name"]}
     return {"python": platform.python_version(), "guerdon": __version__, **dict(sorted(found.items()))}
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,7 @@ def _unregistered_card(registry: Registry, name: str) -> dict[str, Any]:
     """A function of a file or a module; only its parameters tell of what kind it is."""
     component = registry.find("rewards", name)
     parameters = list(inspect.signature(load(component)).parameters)
-    return _card(replace(component, kind="agents") if parameters[:2] == ["task", "policy"] else component)
+    return _card(component._replace(kind="agents") if parameters[:2] == ["task", "policy"] else component)
 
 
 def _card(component: Component) -> dict[str, Any]:

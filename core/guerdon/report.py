@@ -83,10 +83,16 @@ class Report:
             title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0)
         )
         for i, column in enumerate(columns):
-            table.add_column(column, justify="left" if i == 0 else "right", no_wrap=i == 0)
+            figures = all(isinstance(row[i], (int, float)) or is_figure(row[i]) for row in rows)
+            table.add_column(column, justify="right" if i and figures else "left", no_wrap=i == 0)
         for row in rows:
             table.add_row(*[_escaped(str(cell)) for cell in row])
         self.console.print(table)
+
+
+def is_figure(cell: Any) -> bool:
+    """Whether a cell begins as a number does, or is empty."""
+    return not str(cell) or str(cell)[0] in "-0123456789"
 
 
 def _escaped(text: str) -> str:

@@ -95,7 +95,7 @@ class Run:
         return {row[0] for row in found}
 
     def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
-        """In the order of tasks and attempts of each stage."""
+        """By iteration, task and attempt; the tasks in the order in which they were added last."""
         where = " and ".join(
             clause for clause, on in (("trajectories.phase = ?", phase), ("iteration = ?", iteration)) if on is not None
         )

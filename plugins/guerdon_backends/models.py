@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.errors import BackendError, near_miss
+from guerdon.index import cache_folder
 
 log = logging.getLogger("guerdon")
 
@@ -196,10 +197,7 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 def cache() -> Path:
-    """Where prepared models are kept."""
-    if own := os.environ.get("GUERDON_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "guerdon"
+    return Path(cache_folder())
 
 
 @contextmanager

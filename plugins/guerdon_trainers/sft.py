@@ -248,6 +248,8 @@ def _reporter(log: Log, tokens: TokenRows) -> Any:
 def _hush() -> None:
     """Keep the libraries from printing: the parent process shows the progress."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # before torch is imported: threads that spin while they wait make a shared machine ten times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import datasets
     import transformers
 
