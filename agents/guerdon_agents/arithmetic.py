@@ -6,7 +6,7 @@ phrasings, too, are asked in "eval" only.
 
 import random
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 ASKED = (
@@ -47,20 +47,21 @@ def arithmetic(
         split: "eval" has numbers, and some phrasings, that "train" never has.
     """
     rng = random.Random(f"{seed} {steps} {split}")
-    asked, stories = ASKED, STORIES
-    if split == "eval":
-        asked, stories = ASKED + ASKED_HELD_OUT, STORIES + STORIES_HELD_OUT
+    held_out = split == "eval"
+    asked = [*ASKED, *(ASKED_HELD_OUT if held_out else ())]
+    stories = [*STORIES, *(STORIES_HELD_OUT if held_out else ())]
     seen: set[str] = set()
     while len(seen) < count:
         row = _problem(rng, asked, stories, steps)
         expression = row["steps"][0]
-        held_out = zlib.crc32(expression.encode()) % 5 == 0
-        if held_out == (split == "eval") and expression not in seen:
+        if (zlib.crc32(expression.encode()) % 5 == 0) == held_out and expression not in seen:
             seen.add(expression)
             yield row
 
 
-def _problem(rng: random.Random, asked: Any, stories: Any, steps: int) -> dict[str, Any]:
+def _problem(
+    rng: random.Random, asked: Sequence[str], stories: Sequence[tuple[str, str]], steps: int
+) -> dict[str, Any]:
     if rng.random() < 0.5:
         text, sign = rng.choice(asked), rng.choice("+-*")
     else:

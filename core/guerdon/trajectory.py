@@ -50,8 +50,8 @@ class Score:
 class Trajectory:
     """One rollout: what an agent did with one task.
 
-    `phase` is "train", "eval" or "warmup". `iteration` counts from 1; what happens before the first has 0. `attempt` counts
-    from 0 within the group of one task.
+    `phase` is "train", "eval" or "warmup". `iteration` counts from 1, what happens before the first has 0. `attempt`
+    counts from 0 within the group of one task.
     `completion` is the agent's final answer, `None` when it failed. `reward` is the weighted sum of `scores`, `None`
     until scored or where no reward applied.
     """
