@@ -252,7 +252,7 @@ WRONG = {
     "text": ("not_a_number", "it returned str 'good'; a number or None is needed"),
     "wrong_length": ("wrong_length", "it returned 2 scores for 1 completions"),
     "no_list": ("not_a_list", "it returned float 1.0 for 1 completions; a list is needed"),
-    "sleeps": ("timeout", "no score within 0.5 s; its worker was killed"),
+    "sleeps": ("timeout", "no score within 1 s; its worker was killed"),
     "exits": ("died", "the reward ended its worker process (exit code 7)"),
     "killed": ("died", "the reward ended its worker process (signal 9)"),
     "recursive": ("raised", "RecursionError: maximum recursion depth exceeded"),
@@ -263,7 +263,7 @@ WRONG = {
 def test_rewards_that_misbehave(tmp_path: Path, server: ChatServer, on_error: str) -> None:
     (tmp_path / "bad.py").write_text(BAD_REWARDS)
     names = ["fine", *WRONG, "prints", "coroutine"]
-    scoring = {"on_error": on_error, "timeout": 0.5, "max_errors": 1.0}
+    scoring = {"on_error": on_error, "timeout": 1.0, "max_errors": 1.0}
     write_recipe(
         tmp_path, server.base_url, additions(3), rewards=["numeric", *(f"./bad.py:{n}" for n in names)], scoring=scoring
     )
@@ -296,7 +296,7 @@ def test_rewards_that_misbehave(tmp_path: Path, server: ChatServer, on_error: st
 @pytest.mark.parametrize("name", ["raises", "nan", "wrong_length", "sleeps", "killed"])
 def test_a_reward_can_stop_the_run(tmp_path: Path, server: ChatServer, name: str) -> None:
     (tmp_path / "bad.py").write_text(BAD_REWARDS)
-    scoring = {"on_error": "abort", "timeout": 0.5}
+    scoring = {"on_error": "abort", "timeout": 1.0}
     write_recipe(tmp_path, server.base_url, rewards=[f"./bad.py:{name}"], scoring=scoring)
     said = guerdon(tmp_path, "run", "recipe.yaml", code=1).err
     assert f"reward {name!r} failed, and scoring.on_error is abort: " in said
@@ -335,7 +335,7 @@ def test_a_reward_may_neither_read_stdin_nor_leave_children(tmp_path: Path, serv
         "def spawns(answer): subprocess.Popen(['sleep', '1000'], env={'GUERDON_TEST': __file__}); time.sleep(1000)\n"
     )
     rewards = ["./bad.py:reads", "./bad.py:spawns"]
-    write_recipe(tmp_path, server.base_url, additions(1), rewards=rewards, scoring={"timeout": 0.5, "max_errors": 1.0})
+    write_recipe(tmp_path, server.base_url, additions(1), rewards=rewards, scoring={"timeout": 1.0, "max_errors": 1.0})
     guerdon(tmp_path, "run", "recipe.yaml")
     (t,) = trajectories(tmp_path)
     assert t.scores["reads"].error and "EOFError" in t.scores["reads"].error.message
@@ -390,15 +390,15 @@ async def agent(task, policy):
         ("raise SystemExit(3)", "agent", "SystemExit: 3"),
         ("raise TimeoutError('its own')", "agent", "TimeoutError: its own"),
         ("return None", "no_completion", "the agent returned NoneType, not its answer as text"),
-        ("await asyncio.sleep(1000)", "timeout", "the rollout took longer than 0.4 s"),
-        ("time.sleep(1000)", "blocked", "the agent blocked all rollouts for 0.4 s: let it `await`, or call"),
-        ("while True: pass", "blocked", "the agent blocked all rollouts for 0.4 s"),
+        ("await asyncio.sleep(1000)", "timeout", "the rollout took longer than 0.8 s"),
+        ("time.sleep(1000)", "blocked", "the agent blocked all rollouts for 0.8 s: let it `await`, or call"),
+        ("while True: pass", "blocked", "the agent blocked all rollouts for 0.8 s"),
     ],
 )
 def test_an_agent_that_misbehaves(tmp_path: Path, server: ChatServer, does: str, kind: str, message: str) -> None:
     (tmp_path / "a.py").write_text(AGENT.format(does))
     # one at a time: what blocks takes the others' time
-    rollout = {"timeout": 0.4, "concurrency": 1}
+    rollout = {"timeout": 0.8, "concurrency": 1}
     write_recipe(tmp_path, server.base_url, agent="./a.py:agent", rollout=rollout)
     said = guerdon(tmp_path, "run", "recipe.yaml").out
     assert f"1 rollouts failed ({kind}), e.g. {message}" in said
@@ -478,7 +478,7 @@ def test_an_endpoint_that_refuses(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("reply", "kind", "message"),
     [
-        (Reply(hang=60), "timeout", "within 0.5 s. The server hangs or is overloaded"),
+        (Reply(hang=60), "timeout", "within 1 s. The server hangs or is overloaded"),
         (
             Reply(status=500, body="out of memory"),
             "http_500",
@@ -501,7 +501,7 @@ def test_an_endpoint_that_answers_badly(tmp_path: Path, reply: Reply, kind: str,
         return reply if "is 2 " in body["messages"][-1]["content"] else adds(body)
 
     with chat_server.serve(answer) as server:
-        backend = {"openai": {"base_url": server.base_url, "timeout": 0.5, "retries": 1}}
+        backend = {"openai": {"base_url": server.base_url, "timeout": 1, "retries": 1}}
         write_recipe(tmp_path, "", backend=backend)
         said = guerdon(tmp_path, "run", "recipe.yaml").out
     assert f"1 rollouts failed ({kind}), e.g. " in said and message in said

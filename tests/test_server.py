@@ -185,7 +185,7 @@ def test_odd_tool_calls_survive_to_the_next_prompt_token_for_token(folder: str) 
         second = prompts.encode(clean(said), [TOOL])
         assert second[: len(first) + len(ids)] == first + ids
         after = prompts.tokenizer.decode(second[len(first) + len(ids) :])
-        assert after.startswith("<|im_end|>\n<|im_start|>user\n<tool_response>\n84\n</tool_response>")
+        assert after.startswith("<|im_end|>\n<|im_start|>tool\n84<|im_end|>\n")
 
 
 def test_without_memory_the_template_writes_a_usual_call_as_it_was(folder: str) -> None:

@@ -19,17 +19,11 @@ ASKED = (
 )
 STORIES = (
     ("Tom has {a} apples and buys {b} more. How many apples does he have?", "+"),
-    ("A shop sold {a} cups on Monday and {b} on Tuesday. How many in all?", "+"),
     ("Sara had {a} coins and spent {b}. How many are left?", "-"),
-    ("A train had {a} riders and {b} got off. How many stayed on?", "-"),
     ("A box holds {a} pens. How many pens are in {b} boxes?", "*"),
-    ("A book costs {a} dollars. What do {b} books cost?", "*"),
 )
 ASKED_HELD_OUT = ("Find the value of {a} {o} {b}.", "I need the result of {a} {o} {b}, thanks.")
-STORIES_HELD_OUT = (
-    ("There are {a} rows with {b} chairs each. How many chairs?", "*"),
-    ("Ben read {a} pages and Ann read {b}. How many did they read together?", "+"),
-)
+STORIES_HELD_OUT = (("A crate holds {a} eggs. How many eggs are in {b} crates?", "*"),)
 THEN = {"+": "Then add {c}.", "-": "Then subtract {c}."}
 
 

@@ -15,7 +15,7 @@ from guerdon_agents.expression import ExpressionError, evaluate
 
 
 async def calculate(expression: Any = "") -> str:
-    """Evaluates arithmetic, for example (3 + 4) * 2 or 15% of 80."""
+    """Evaluates arithmetic, such as (3 + 4) * 2 or 15% of 80."""
     # typed loosely, because small models send numbers and leave arguments out: pydantic's error would be long
     try:
         return evaluate(str(expression))

