@@ -63,13 +63,16 @@ def complaint(folder: Path, recipe: str | bytes, *args: str) -> str:
         ("---\nmodel: x\n", "line 5, column 1: not valid YAML: but found another document"),
         ("seed: !!python/name:os.system\n", "line 5, column 7: not valid YAML: could not determine a constructor"),
         ("runs: ${NO_SUCH}/x\n", "line 5, column 1, runs: the environment has no variable 'NO_SUCH'; set it, or write"),
+        ("seed: \x07\n", "r.yaml: not valid YAML: unacceptable character #x0007"),
+        ("a: &a [*a]\n", "r.yaml: the recipe is nested too deeply, or holds itself"),
+        ("? [a]\n: 1\n", "line 5: a key is a word, not a list or a mapping"),
         ("eval: {holdout: 1, tasks: {path: tasks.jsonl}}\n", "line 5, column 1, eval: give either holdout"),
         ("loop: {warmup: {backend: demonstrations, tasks: 1}}\n", "loop.warmup: there is a warm-up but no trainer"),
     ],
 )
 def test_a_recipe_that_is_wrong(tmp_path: Path, add: str, message: str) -> None:
     said = complaint(tmp_path, RECIPE + add)
-    assert said.startswith("r.yaml, ") and message in said
+    assert said.startswith("r.yaml") and message in said
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,7 @@ def test_a_recipe_that_is_wrong(tmp_path: Path, add: str, message: str) -> None:
         ("[numeric]", "[{length: {max_words: few}}]", "rewards[0].length.max_words: reward 'length': max_words: Input"),
         ("[numeric]", "[{length: {weight: much}}]", "rewards[0].weight: Input should be a valid number"),
         ("numeric", "./no.py:f", "rewards[0]: reward './no.py:f': there is no file "),
+        ("numeric", "builtins:max", "line 4, column 11, rewards[0]: its parameters cannot be read: no signature found"),
         ("numeric", "no.such:f", "rewards[0]: reward 'f': cannot import 'no.such': No module named 'no'"),
         ("tasks: {path: tasks.jsonl}\n", "", "tasks: this key is required"),
         (
@@ -307,9 +311,10 @@ def test_a_reward_can_stop_the_run(tmp_path: Path, server: ChatServer, name: str
 
 def test_a_reward_that_fails_too_often_stops_the_run(tmp_path: Path, server: ChatServer) -> None:
     (tmp_path / "r.py").write_text("def broken(completion): raise KeyError('unit')\n")
-    write_recipe(tmp_path, server.base_url, additions(12), rewards=["numeric", "./r.py:broken"])
-    said = guerdon(tmp_path, "run", "recipe.yaml", code=1).err
+    write_recipe(tmp_path, server.base_url, additions(40), rewards=["numeric", "./r.py:broken"])
+    said = finish(start(tmp_path, "run", "recipe.yaml"), 1).err
     assert "reward 'broken' failed on 8 of 8 trajectories, more than scoring.max_errors (0.5) allows; the last" in said
+    assert said.count("failed on") == 1, "though more than one score was under way"
     assert "KeyError: 'unit'" in said and "r.py, line 1" in said
 
 

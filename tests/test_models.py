@@ -21,10 +21,13 @@ def test_the_cache_folder_follows_the_environment(monkeypatch: pytest.MonkeyPatc
     assert models.cache() == tmp_path / "own"
 
 
-def test_a_prepared_folder_is_taken_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_prepared_folder_is_taken_but_for_its_template(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("GUERDON_CACHE", str(tmp_path))
-    (tmp_path / "smollm2-135m").mkdir()
-    assert models.smollm2_135m() == str(tmp_path / "smollm2-135m")
+    folder = tmp_path / "smollm2-135m"
+    folder.mkdir()
+    (folder / "chat_template.jinja").write_text("of another version")
+    assert models.smollm2_135m() == str(folder)
+    assert (folder / "chat_template.jinja").read_text() == models.CHAT_TEMPLATE.read_text()
 
 
 def no_hub(monkeypatch: pytest.MonkeyPatch, cache: Path) -> None:
@@ -129,6 +132,4 @@ def test_the_prepared_model_ends_its_turns_splits_digits_and_knows_tools() -> No
     assert tokenizer.decode(learnt) == (
         '<tool_call>\n{"name": "calc", "arguments": {"e": "1+1"}}\n</tool_call><|im_end|>\n### 2 ###<|im_end|>\n'
     )
-    assert '{"name": "calc", "description": "", "parameters": {"e": {"type": "string"}}}' in tokenizer.decode(
-        full["input_ids"]
-    )
+    assert "\ncalc(e?: string)<|im_end|>" in tokenizer.decode(full["input_ids"])

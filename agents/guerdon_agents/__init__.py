@@ -1,4 +1,4 @@
-"""guerdon's own agents, `chat` (one turn) and `math` (the OpenAI Agents SDK with a calculator over MCP), and tasks for them.
+"""guerdon's own agents, `chat` (one turn) and `math` (OpenAI Agents SDK, a calculator over MCP), and tasks for them.
 
 An agent has one of two forms:
 

@@ -26,7 +26,7 @@ START_SECONDS = 60.0
 
 _KEYS = {"name", "command", "args", "env", "url", "headers"}
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("guerdon")
 
 Connect = Callable[[], Client]
 

@@ -7,27 +7,28 @@ stopped at any point goes on from there.
 """
 
 import asyncio
-import json
 import shutil
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from guerdon.errors import TrainingError
 from guerdon.gateway import Gateway, serve_gateway
+from guerdon.groups import Groups
 from guerdon.policy import Endpoint
 from guerdon.recipe import Eval, Recipe
 from guerdon.report import Report, compare
-from guerdon.resolve import Bound, Plan, model_path, read_all_tasks
+from guerdon.resolve import AllTasks, Bound, Plan, model_path
+from guerdon.reward import Item
 from guerdon.rollout import Agent, Attempt, RolloutRunner, entered, open_agent
-from guerdon.rows import choose, training_rows
+from guerdon.rows import choose, write_rows
 from guerdon.scoring import Scorer
 from guerdon.store import Run
-from guerdon.summary import figures, running_means, summarise
+from guerdon.summary import RunningMeans, figures, summarise
 from guerdon.tally import tally
 from guerdon.task import Task
 from guerdon.training import train
@@ -114,7 +115,7 @@ class Engine:
             trajectories = await self.roll_out(
                 "eval", iteration, self.eval_tasks, settings.attempts, sampling, await self.endpoint()
             )
-            self._finish(stage, figures(trajectories))
+            self.run.finish_stage(stage, figures(trajectories))
 
     async def warm_up(self) -> None:
         """Demonstrations of the same agent with another backend, and a training on them."""
@@ -125,9 +126,10 @@ class Engine:
             backend = self.plan.warmup_backend
             self.report.head(f"Warm-up: {len(tasks)} demonstrations by {backend.component.name}")
             async with open_backend(backend, warmup.model or self.plan.model) as endpoint:
+                teacher = " ".join(filter(None, (backend.component.name, warmup.model)))
                 body = self.recipe.sampling.body()
-                trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint)
-            self._finish("rollout-warmup", figures(trajectories))
+                trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint, teacher)
+            self.run.finish_stage("rollout-warmup", figures(trajectories))
         else:
             trajectories = []
         await self.train("warmup", self.plan.warmup_trainer, trajectories)
@@ -141,7 +143,7 @@ class Engine:
             self.report.head(f"Iteration {iteration}: roll out {len(tasks)} tasks, {group} attempts each")
             body = self.recipe.sampling.body()
             trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.endpoint())
-            self._finish(stage, figures(trajectories))
+            self.run.finish_stage(stage, figures(trajectories))
             return trajectories
         return self.run.trajectories("train", iteration)
 
@@ -172,10 +174,10 @@ class Engine:
             self.report.warn(
                 f"no trajectory earned {self._threshold()}: nothing to train on, the policy stays as it is"
             )
-            self._finish(stage, {"rows": 0})
+            self.run.finish_stage(stage, {"rows": 0})
             return
         await self._train(stage, trainer, rows, target, name)
-        self._finish(stage, {"rows": count, "trajectories": len(chosen)})
+        self.run.finish_stage(stage, {"rows": count, "trajectories": len(chosen)})
         self.adapter = target
 
     def _threshold(self) -> str:
@@ -243,6 +245,7 @@ class Engine:
         group_size: int,
         sampling: dict[str, Any],
         endpoint: Endpoint,
+        model: str = "",
     ) -> list[Trajectory]:
         """Roll out and score what is not stored yet of this stage; all of the stage's trajectories come back."""
         # what failed, perhaps for want of a server, is tried again when a run goes on
@@ -256,42 +259,43 @@ class Engine:
             self.gateway,
             self.recipe.rollout,
             sampling,
-            f"{self.plan.model}{f' + {self.adapter.name}' if self.adapter else ''}",
+            model or f"{self.plan.model}{f' + {self.adapter.name}' if self.adapter else ''}",
             self.recipe.tasks.expose,
         )
-        groups = _Groups(attempts, stored.values())
-        scoring: set[asyncio.Task[None]] = set()
+        groups = Groups(attempts, stored.values())
         finished: dict[str, Trajectory] = dict(stored)
 
-        async def score(group: list[tuple[Task, Trajectory]]) -> None:
+        async def score(group: Sequence[Item]) -> None:
             scored = await self.scorer.score(group)
             self.run.add(scored)
             for trajectory in scored:
                 finished[trajectory.id] = trajectory
-                meter.step(running_means(list(finished.values())))
+                means.add(trajectory)
+                meter.step(str(means))
                 self.tell("rollout_finished", trajectory=trajectory)
 
+        means = RunningMeans(t for t in stored.values() if t.scores)
         started = time.perf_counter()
         with self.report.stage("rollouts", len(attempts)) as meter:
             meter.done = len(attempts) - len(groups.missing)
-            for group in groups.whole():
-                scoring.add(asyncio.create_task(score(group)))
-            async for attempt, trajectory in runner.run_all(groups.missing):
-                self.run.add([trajectory])
-                finished[trajectory.id] = trajectory
-                if whole := groups.add(attempt, trajectory):
-                    scoring.add(asyncio.create_task(score(whole)))
-                for ended in [s for s in scoring if s.done()]:
-                    scoring.discard(ended)
-                    ended.result()
-            await asyncio.gather(*scoring)
+            try:
+                async with aclosing(runner.run_all(groups.missing)) as rollouts, asyncio.TaskGroup() as scoring:
+                    for group in groups.whole():
+                        scoring.create_task(score(group))
+                    async for attempt, trajectory in rollouts:
+                        self.run.add([trajectory])
+                        finished[trajectory.id] = trajectory
+                        if whole := groups.add(attempt, trajectory):
+                            scoring.create_task(score(whole))
+            except BaseExceptionGroup as errors:  # one is enough to tell
+                raise errors.exceptions[0] from None
         trajectories = [finished[a.id] for a in attempts]
         self._say_outcome(trajectories, time.perf_counter() - started)
         return trajectories
 
     def _say_outcome(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
         failures = [t for t in trajectories if t.failure]
-        self.report.say(f"  {running_means(trajectories)}  ({len(trajectories)} rollouts, {seconds:.0f} s)")
+        self.report.say(f"  {RunningMeans(trajectories)}  ({len(trajectories)} rollouts, {seconds:.0f} s)")
         if failures:
             kinds = defaultdict(list)
             for t in failures:
@@ -306,48 +310,6 @@ class Engine:
                     f"({', '.join(f'{n} {kind}' for kind, n in counts.errors.items())}): {counts.last_error}"
                 )
 
-    def _finish(self, stage: str, data: Mapping[str, Any]) -> None:
-        self.run.finish_stage(stage, data)
-
-
-class _Groups:
-    """Sorts trajectories into the groups of their tasks, and says when one is whole."""
-
-    def __init__(self, attempts: Sequence[Attempt], stored: Any) -> None:
-        have: dict[str, Trajectory] = {t.id: t for t in stored}
-        self._sizes: dict[str, int] = defaultdict(int)
-        self._groups: dict[str, list[tuple[Task, Trajectory]]] = defaultdict(list)
-        self.missing = [a for a in attempts if a.id not in have]
-        for attempt in attempts:
-            self._sizes[attempt.task.id] += 1
-            if attempt.id in have:
-                self._groups[attempt.task.id].append((attempt.task, have[attempt.id]))
-
-    def whole(self) -> list[list[tuple[Task, Trajectory]]]:
-        """Groups that are complete already, but for their scores."""
-        return [
-            g
-            for name, g in self._groups.items()
-            if len(g) == self._sizes[name] and any(not t.scores and not t.failure for _, t in g)
-        ]
-
-    def add(self, attempt: Attempt, trajectory: Trajectory) -> list[tuple[Task, Trajectory]] | None:
-        """The whole group, if this was the last of it."""
-        group = self._groups[attempt.task.id]
-        group.append((attempt.task, trajectory))
-        if len(group) < self._sizes[attempt.task.id]:
-            return None
-        return sorted(group, key=lambda item: item[1].attempt)
-
-
-def write_rows(path: Path, trajectories: Sequence[Trajectory]) -> int:
-    """Write the training rows of these trajectories as JSONL; how many there are."""
-    count = 0
-    with path.open("w", encoding="utf-8") as file:
-        for count, row in enumerate(training_rows(trajectories), start=1):  # noqa: B007
-            file.write(json.dumps(row) + "\n")  # escaped: a model may give half a surrogate pair
-    return count
-
 
 @asynccontextmanager
 async def open_backend(bound: Bound, model: str) -> AsyncIterator[Endpoint]:
@@ -356,13 +318,13 @@ async def open_backend(bound: Bound, model: str) -> AsyncIterator[Endpoint]:
         yield endpoint
 
 
-async def execute(plan: Plan, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
+async def execute(plan: Plan, tasks: AllTasks, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
     """Execute a plan, all of it or one of `STAGES`, and go on where a stopped run was. Returns its summary.
 
     Raises:
         GuerdonError: what went wrong; all that was finished is in the store.
     """
-    train_set, eval_set = read_all_tasks(plan)
+    train_set, eval_set = tasks
     for note in plan.notes:
         report.say(f"note: {note}")
     async with AsyncExitStack() as stack:

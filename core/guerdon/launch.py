@@ -18,7 +18,7 @@ from guerdon.packaged import packaged_recipes
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry
 from guerdon.report import Report
-from guerdon.resolve import resolve
+from guerdon.resolve import AllTasks, Plan, read_all_tasks, resolve
 from guerdon.scoring import Scorer
 from guerdon.store import Run, find_run, list_runs
 from guerdon.summary import figures
@@ -57,6 +57,7 @@ def start(
 ) -> dict[str, Any]:
     """Check a recipe, make a run of it and execute it. Returns the run's summary."""
     plan = resolve(loaded, registry)
+    tasks = read_all_tasks(plan)
     name = Path(loaded.source.removeprefix("recipe ")).stem
     info = {
         "name": name,
@@ -68,7 +69,7 @@ def start(
     }
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
     run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
-    return _execute(plan, run, stage, quiet)
+    return _execute(plan, tasks, run, stage, quiet)
 
 
 def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False) -> dict[str, Any]:
@@ -85,7 +86,7 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     ]
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
-    return _execute(plan, run, stage or run.info.get("stage", ""), quiet)
+    return _execute(plan, read_all_tasks(plan), run, stage or run.info.get("stage", ""), quiet)
 
 
 def _unfinished(runs: Path) -> Path:
@@ -98,19 +99,19 @@ def _unfinished(runs: Path) -> Path:
     raise StoreError(f"no run in {runs}/ is unfinished")
 
 
-def _execute(plan: Any, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
+def _execute(plan: Plan, tasks: AllTasks, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
     report = Report(quiet=quiet)
     report.say(f"run {run.id}  (in {run.folder})")
     for plugin in plan.registry.plugins.broken:
         report.warn(plugin.complaint())
     with _log_to(report):
         try:
-            return asyncio.run(execute(plan, run, report, stage))
+            return asyncio.run(execute(plan, tasks, run, report, stage))
         except (KeyboardInterrupt, asyncio.CancelledError):
             report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.id}")
             raise KeyboardInterrupt from None
         except GuerdonError as error:
-            raise type(error)(
+            raise GuerdonError(
                 f"{error}\nWhat was finished is kept; go on with: guerdon run --resume {run.id}", kind=error.kind
             ) from error
         finally:

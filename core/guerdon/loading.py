@@ -1,6 +1,6 @@
 """Read a recipe: YAML with the place of every value, overrides, `${VAR}`, and errors that say where.
 
-YAML is read as 1.2 has it where 1.1 surprises: `2e-4` is a number, `on` and `no` are text.
+YAML is read as 1.2 has it where 1.1 surprises: `2e-4` is a number, `010` is ten, `on` and `no` are text.
 """
 
 import os
@@ -66,6 +66,11 @@ def parse_recipe(text: str, overrides: Iterable[str], *, source: str, folder: Pa
 def where(source: str, places: Mapping[Key, str], key: Key) -> str:
     """'gsm.yaml, line 3, column 5, loop.group_size: ', by the nearest place that is known."""
     name = dotted(key)
+    # a reward's weight is written under its name, which the typed recipe's keys do not have
+    inside = [p for p in places if key and len(p) == len(key) + 1 and (*p[:-2], p[-1]) == key]
+    if key not in places and len(inside) == 1:
+        key = inside[0]
+        name = dotted(key)
     for end in range(len(key), -1, -1):
         if place := places.get(key[:end]):
             return f"{place if place == 'command line' else f'{source}, {place}'}{f', {name}' if name else ''}: "
@@ -89,12 +94,14 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":float", ":bool", ":timestamp"))]
+    first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":int", ":float", ":bool", ":timestamp"))]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), list("-+0123456789"))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:\d+\.\d*|\.\d+|\d+(?=[eE]))(?:[eE][-+]?\d+)?$|^[-+]?\.(?:inf|Inf|INF)$|^\.(?:nan|NaN|NAN)$"),
@@ -103,9 +110,9 @@ _Loader.add_implicit_resolver(
 
 
 def _parse_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Key, str]]:
-    loader = _Loader(text)
     places: dict[Key, str] = {}
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise RecipeError(f"{source}: the recipe is empty")
@@ -116,9 +123,9 @@ def _parse_yaml(text: str, source: str) -> tuple[dict[str, Any], dict[Key, str]]
         at = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         raise RecipeError(f"{source}{at}: not valid YAML: {error.problem or error.context}") from None
     except yaml.YAMLError as error:
-        raise RecipeError(f"{source}: not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+        raise RecipeError(f"{source}: not valid YAML: {' '.join(str(error).split())}") from None
+    except RecursionError:
+        raise RecipeError(f"{source}: the recipe is nested too deeply, or holds itself") from None
     if not isinstance(data, dict):
         raise RecipeError(f"{source}, line 1: a recipe is a mapping of keys to values, not a {type(data).__name__}")
     return data, places
@@ -132,6 +139,10 @@ def _note_places(node: yaml.Node, key: Key, places: dict[Key, str], source: str)
     elif isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for name, value in node.value:
+            if not isinstance(name, yaml.ScalarNode):
+                raise RecipeError(
+                    f"{source}, line {name.start_mark.line + 1}: a key is a word, not a list or a mapping"
+                )
             if name.value in seen:
                 mark = name.start_mark
                 raise RecipeError(
@@ -187,13 +198,11 @@ def _item(items: list[Any], parts: list[str], text: str) -> tuple[int, list[str]
 
 
 def _value(value: str, text: str) -> Any:
-    loader = _Loader(value)
     try:
-        return loader.get_single_data()
+        return _Loader(value).get_single_data()
     except yaml.YAMLError as error:
-        raise RecipeError(f"override {text!r}: the value is not valid YAML: {error}") from None
-    finally:
-        loader.dispose()
+        problem = getattr(error, "problem", None) or " ".join(str(error).split())
+        raise RecipeError(f"override {text!r}: the value is not valid YAML: {problem}") from None
 
 
 _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")

@@ -6,6 +6,7 @@ A reference is a registered name (`numeric`), a name in a package (`guerdon-brev
 
 import re
 import sys
+import zlib
 from collections.abc import Iterable
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
@@ -156,7 +157,7 @@ def _absent(package: str, extra: str) -> Iterable[str]:
 def _module_from_file(path: Path) -> Any:
     """A file as a module; the same file is the same module for as long as it is not edited."""
     stamp = path.stat().st_mtime_ns
-    name = f"guerdon_file_{abs(hash(str(path)))}_{path.stem}"
+    name = f"guerdon_file_{zlib.crc32(str(path).encode()):08x}_{path.stem}"
     known = sys.modules.get(name)
     if known is not None and getattr(known, "__guerdon_stamp__", None) == stamp:
         return known

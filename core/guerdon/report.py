@@ -110,7 +110,7 @@ def compare(report: Report, before: Mapping[str, Any] | None, after: Mapping[str
     rewards = list(shown[-1][1]["rewards"])
     rows = [["reward", *(number(f["reward"]) for _, f in shown)]]
     for name in rewards:
-        rows.append([f"  {name}", *(_reward_cell(f["rewards"].get(name)) for _, f in shown)])
+        rows.append([f"  {name}", *(_reward_cell(f["rewards"].get(name), f["rollouts"]) for _, f in shown)])
     rows.append(["tool calls per task", *(number(f["tool_calls"]) for _, f in shown)])
     rows.append(["tokens per task", *(number(f["tokens"], 0) for _, f in shown)])
     rows.append(["failed rollouts", *(f"{f['failed']} of {f['rollouts']}" for _, f in shown)])
@@ -119,12 +119,13 @@ def compare(report: Report, before: Mapping[str, Any] | None, after: Mapping[str
     report.table(title, ["", *(name if both else "" for name, _ in shown)], rows)
 
 
-def _reward_cell(figures: Mapping[str, Any] | None) -> str:
+def _reward_cell(figures: Mapping[str, Any] | None, rollouts: int) -> str:
+    """The mean, and how many rollouts earned something: of all, those that failed too."""
     if not figures:
         return "-"
     errors = sum(figures["errors"].values())
     note = f", {errors} errors" if errors else ""
-    return f"{number(figures['mean'])} ({figures['positive']} of {figures['count']}{note})"
+    return f"{number(figures['mean'])} ({figures['positive']} of {rollouts}{note})"
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -3,12 +3,13 @@
 After this everything that can be wrong without running has been found, with the place in the recipe.
 """
 
+import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import ComponentError, GuerdonError, PluginError, RecipeError, RewardError, near_miss
+from guerdon.errors import ComponentError, GuerdonError, PluginError, RewardError, near_miss
 from guerdon.loading import Key, Loaded
 from guerdon.plugins import Component
 from guerdon.recipe import REWARD_KEYS, RewardUse, Tasks, Use
@@ -82,7 +83,7 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
         loaded,
         registry,
         recipe.model,
-        bind("agents", recipe.agent, ("agent",)),
+        _agent(bind("agents", recipe.agent, ("agent",)), loaded),
         tuple(_rewards(loaded, registry, notes)),
         bind("backends", recipe.backend, ("backend",)),
         trainer,
@@ -114,6 +115,33 @@ def _bind(kind: str, use: Use, key: Key, loaded: Loaded, registry: Registry, not
 
 def _name(kind: str) -> str:
     return "task source" if kind == "tasks" else kind.removesuffix("s")
+
+
+def _agent(bound: Bound, loaded: Loaded) -> Bound:
+    try:
+        takes_task(bound)
+    except ComponentError as error:
+        raise loaded.error(("agent",), str(error)) from error
+    return bound
+
+
+def takes_task(agent: Bound) -> bool:
+    """Whether an agent is a plain function of a task and a policy; else it is a context manager that yields one.
+
+    Raises:
+        ComponentError: its parameters fit neither.
+    """
+    name, function = agent.component.name, agent.function
+    takes = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    if not takes:
+        return False
+    if len(takes) != 2:
+        raise ComponentError(
+            f"agent {name!r} takes ({', '.join(takes)}); an agent is `async def agent(task, policy, *, ...)`"
+        )
+    if not inspect.iscoroutinefunction(function):
+        raise ComponentError(f"agent {name!r} is not `async def`")
+    return True
 
 
 def _rewards(loaded: Loaded, registry: Registry, notes: list[str]) -> Iterable[BoundReward]:
@@ -172,7 +200,10 @@ def model_path(plan: Plan) -> str:
     return str(local.resolve()) if local.is_dir() else recipe_model
 
 
-def read_all_tasks(plan: Plan) -> tuple[TaskSet, TaskSet | None]:
+AllTasks = tuple[TaskSet, TaskSet | None]
+
+
+def read_all_tasks(plan: Plan) -> AllTasks:
     """The tasks to train on and those to evaluate on.
 
     Raises:
@@ -202,6 +233,3 @@ def _read(plan: Plan, spec: Tasks, key: Key) -> TaskSet:
         bound = _bind("tasks", spec.source, (*key, "source"), plan.loaded, plan.registry, plan.notes)
         source = lambda: bound.function(**bound.settings)  # noqa: E731
     return read_tasks(spec, folder=plan.loaded.folder, seed=plan.recipe.seed, source=source)
-
-
-__all__ = ["Bound", "BoundReward", "Plan", "RecipeError", "model_path", "read_all_tasks", "resolve"]

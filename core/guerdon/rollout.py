@@ -14,7 +14,7 @@ from guerdon.gateway import Gateway
 from guerdon.policy import Endpoint, Policy
 from guerdon.recipe import Rollout
 from guerdon.registry import missing
-from guerdon.resolve import Bound
+from guerdon.resolve import Bound, takes_task
 from guerdon.task import Task
 from guerdon.trajectory import Failure, Trajectory
 from guerdon.watchdog import INTERRUPTIBLE, Blocked, watchdog
@@ -155,22 +155,13 @@ async def open_agent(bound: Bound) -> AsyncIterator[Agent]:
         ComponentError: it is neither, or something that it needs is not installed.
     """
     function, settings = bound.function, dict(bound.settings)
-    parameters = inspect.signature(function).parameters.values()
-    takes = [p.name for p in parameters if p.kind is not p.KEYWORD_ONLY]
-    if len(takes) == 2:
-        if not inspect.iscoroutinefunction(function):
-            raise ComponentError(f"agent {bound.component.name!r} is not `async def`")
+    if takes_task(bound):
 
         async def run(task: Task, policy: Policy) -> str:
             answer: str = await function(task, policy, **settings)
             return answer
 
         yield run
-    elif takes:
-        raise ComponentError(
-            f"agent {bound.component.name!r} takes ({', '.join(takes)}); "
-            "an agent is `async def agent(task, policy, *, ...)`"
-        )
     else:
         async with entered(bound, function(**settings)) as agent:
             yield agent

@@ -8,6 +8,7 @@ is tokenised again. Trajectories without ids (another model's, or demonstrations
 import json
 import random
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from guerdon.trajectory import Trajectory
@@ -71,3 +72,12 @@ def _message_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
         before = conversation
     if before:
         yield {"messages": before, "tools": tools}
+
+
+def write_rows(path: Path, trajectories: Sequence[Trajectory]) -> int:
+    """Write the training rows of these trajectories as JSONL; how many there are."""
+    count = 0
+    with path.open("w", encoding="utf-8") as file:
+        for count, row in enumerate(training_rows(trajectories), start=1):  # noqa: B007
+            file.write(json.dumps(row) + "\n")  # escaped: a model may give half a surrogate pair
+    return count

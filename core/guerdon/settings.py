@@ -91,7 +91,10 @@ def describe(function: Callable[..., Any]) -> tuple[str, list[Setting]]:
 
 
 def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    signature = inspect.signature(function)
+    try:
+        signature = inspect.signature(function)
+    except (ValueError, TypeError) as error:  # of a builtin
+        raise ComponentError(f"its parameters cannot be read: {error}. Wrap it in a function of your own") from None
     return {n: p for n, p in signature.parameters.items() if p.kind is p.KEYWORD_ONLY}
 
 

@@ -1,7 +1,7 @@
 """A run in figures: what its trajectories came to, stage by stage."""
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from guerdon.report import number
@@ -29,15 +29,28 @@ def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
     }
 
 
-def running_means(trajectories: Sequence[Trajectory]) -> str:
+class RunningMeans:
     """'reward 0.50  numeric 0.40  xml_format 0.10', over what is scored so far."""
-    got = figures([t for t in trajectories if t.scores or t.failure])
-    parts = [f"reward {number(got['reward'], 2)}"]
-    if len(got["rewards"]) > 1:
-        parts += [f"{name} {number(r['mean'], 2)}" for name, r in got["rewards"].items()]
-    if got["failed"]:
-        parts.append(f"failed {got['failed']}")
-    return "  ".join(parts)
+
+    def __init__(self, trajectories: Iterable[Trajectory] = ()) -> None:
+        self._sums: dict[str, list[float]] = {"reward": [0.0, 0]}
+        self._failed = 0
+        for trajectory in trajectories:
+            self.add(trajectory)
+
+    def add(self, trajectory: Trajectory) -> None:
+        self._failed += trajectory.failure is not None
+        values = {"reward": trajectory.reward, **{f" {n}": s.value for n, s in trajectory.scores.items()}}
+        for name, value in values.items():
+            entry = self._sums.setdefault(name, [0.0, 0])
+            if value is not None and not trajectory.failure:
+                entry[0] += value
+                entry[1] += 1
+
+    def __str__(self) -> str:
+        shown = self._sums if len(self._sums) > 2 else {"reward": self._sums["reward"]}
+        parts = [f"{name.strip()} {number(total / n if n else None, 2)}" for name, (total, n) in shown.items()]
+        return "  ".join([*parts, f"failed {self._failed}"] if self._failed else parts)
 
 
 def summarise(run: Run) -> dict[str, Any]:
