@@ -96,7 +96,7 @@ def test_a_recipe_that_is_wrong(tmp_path: Path, add: str, message: str) -> None:
             "Did you mean 'max_words'?",
         ),
         ("[numeric]", "[{length: {max_words: few}}]", "rewards[0].length.max_words: reward 'length': max_words: Input"),
-        ("[numeric]", "[{length: {weight: much}}]", "rewards[0].weight: Input should be a valid number"),
+        ("[numeric]", "[{length: {weight: much}}]", "rewards[0].length.weight: Input should be a valid number"),
         ("numeric", "./no.py:f", "rewards[0]: reward './no.py:f': there is no file "),
         ("numeric", "builtins:max", "line 4, column 11, rewards[0]: its parameters cannot be read: no signature found"),
         ("numeric", "no.such:f", "rewards[0]: reward 'f': cannot import 'no.such': No module named 'no'"),

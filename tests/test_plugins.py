@@ -86,7 +86,7 @@ def here(site: "Site", monkeypatch: pytest.MonkeyPatch) -> Iterator["Site"]:
 def test_guerdons_own_components_come_through_entry_points_like_all_others(site: "Site") -> None:
     site.add("guerdon-toy", reward("kind"), version="2.5")
     rows = json.loads(site.guerdon("plugins", "list", "--json").stdout)
-    assert {"kind": "rewards", "name": "numeric", "package": "guerdon", "version": "0.1.0"}.items() <= next(
+    assert {"kind": "reward", "name": "numeric", "package": "guerdon", "version": "0.1.0"}.items() <= next(
         row for row in rows if row["name"] == "numeric"
     ).items()
     assert [row for row in rows if row["package"] != "guerdon"] == [
