@@ -91,7 +91,7 @@ def test_guerdons_own_components_come_through_entry_points_like_all_others(site:
     ).items()
     assert [row for row in rows if row["package"] != "guerdon"] == [
         {
-            "kind": "rewards",
+            "kind": "reward",
             "name": "kind",
             "package": "guerdon-toy",
             "version": "2.5",
