@@ -34,7 +34,7 @@ async def transformers(
     Args:
         dtype: The numbers to compute in; auto: float32 on a CPU, bfloat16 on a GPU.
         max_batch: Sequences generated at once; further ones wait.
-        threads: CPU threads; 0: OMP_NUM_THREADS, else half of the cores (more are slower on a shared machine).
+        threads: CPU threads; 0: OMP_NUM_THREADS, else one for each core.
         start_timeout: Seconds until the server must answer.
         device: Where the model runs: auto, cpu, cuda, cuda:1.
 

@@ -268,10 +268,11 @@ def die_with_parent() -> None:
 
 
 def default_threads() -> int:
-    """OMP_NUM_THREADS, else half of the cores: on a shared machine a thread too many makes torch ten times slower."""
+    """OMP_NUM_THREADS, else one for each core. They sleep while they wait (`embedded` sets OMP_WAIT_POLICY): threads
+    that spin make a shared machine ten times slower."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(asked) if asked.isdigit() and int(asked) else max(1, cores // 2)
+    return int(asked) if asked.isdigit() and int(asked) else cores
 
 
 def load_engine(model: str, dtype: str, device: str, max_batch: int, threads: int) -> Engine:
@@ -300,9 +301,7 @@ def main() -> None:
     parser.add_argument("--dtype", default="auto", choices=["auto", "float32", "bfloat16"])
     parser.add_argument("--device", default="auto")
     parser.add_argument("--max-batch", type=int, default=32, help="sequences at once")
-    parser.add_argument(
-        "--threads", type=int, default=0, help="torch threads (0: OMP_NUM_THREADS, else half of the cores)"
-    )
+    parser.add_argument("--threads", type=int, default=0, help="torch threads (0: OMP_NUM_THREADS, else the cores)")
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
     args = parser.parse_args()
     if args.exit_with_parent:
