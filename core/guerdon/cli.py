@@ -47,6 +47,8 @@ def main() -> None:
     try:
         status = cli(standalone_mode=False)
     except GuerdonError as error:
+        if "--json" in sys.argv:
+            _print_json({"ok": False, "error": {"kind": error.kind, "message": str(error)}})
         _fail(str(error))
     except click.ClickException as error:
         error.show()
@@ -165,17 +167,21 @@ def train(run_name: str, runs: str | None, as_json: bool) -> None:
 @RUNS
 @JSON
 def evaluate(target: str, overrides: tuple[str, ...], runs: str | None, as_json: bool) -> None:
-    """Only evaluate: a recipe's model, or a run's last checkpoint, on the held-out tasks."""
+    """Only evaluate: a recipe's model, or a run's newest checkpoint, on the held-out tasks."""
     from pathlib import Path
 
     from guerdon.errors import StoreError
+    from guerdon.packaged import packaged_recipes
     from guerdon.store import find_run
 
-    with contextlib.suppress(StoreError):
-        folder = find_run(Path(runs or "runs"), target)
-        if not Path(target).is_file() and not overrides:
-            return _resume(str(folder), runs, as_json, stage="eval")
-    _start(target, overrides, runs, as_json, stage="eval")
+    found = ""
+    if not (overrides or Path(target).is_file() or target in packaged_recipes()):
+        with contextlib.suppress(StoreError):
+            found = str(find_run(Path(runs or "runs"), target))
+    if found:
+        _resume(found, runs, as_json, stage="eval")
+    else:
+        _start(target, overrides, runs, as_json, stage="eval")
 
 
 @cli.command()
@@ -313,13 +319,17 @@ def show(run_name: str, trajectory: str | None, best: bool, worst: bool, runs: s
     """
     from guerdon import look
 
+    if best + worst + bool(trajectory) > 1:
+        raise click.UsageError("give one of TRAJECTORY, --best and --worst")
     with open_run(run_name, runs) as found:
         if best or worst:
             trajectory = look.extreme(found, best)
         if as_json:
             from guerdon.summary import summarise
 
-            return _print_json(found.trajectory(trajectory).to_json() if trajectory else summarise(found))
+            if trajectory:
+                return _print_json(found.trajectory(trajectory).to_json())
+            return _print_json({**summarise(found), "trajectories": found.index()})
         if trajectory:
             look.show_trajectory(found.trajectory(trajectory))
         else:
@@ -330,11 +340,12 @@ def show(run_name: str, trajectory: str | None, best: bool, worst: bool, runs: s
 
 
 @cli.group(invoke_without_command=True)
+@JSON
 @click.pass_context
-def plugins(ctx: click.Context) -> None:
+def plugins(ctx: click.Context, as_json: bool) -> None:
     """What is installed, from which package; or a new package."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(plugins_list)
+        ctx.invoke(plugins_list, as_json=as_json)
 
 
 @plugins.command("list")

@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import TrainingError
+from guerdon.errors import AgentError, RewardError, TrainingError, counted
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.groups import Groups
 from guerdon.policy import Endpoint
-from guerdon.recipe import Eval, Recipe
+from guerdon.recipe import Eval, Recipe, Tasks
 from guerdon.report import Report, compare
 from guerdon.resolve import AllTasks, Bound, Plan, model_path
 from guerdon.reward import Item
@@ -33,8 +33,6 @@ from guerdon.tally import tally
 from guerdon.task import Task
 from guerdon.training import train
 from guerdon.trajectory import Trajectory
-
-STAGES = ("rollout", "train", "eval")
 
 
 @dataclass
@@ -53,12 +51,18 @@ class Engine:
     adapter: Path | None = None
     _agent: Agent | None = None
     _endpoint: Endpoint | None = None
-    _served: Path | None = field(default=None)
+    _served: Path | None = None
+    _complaints: set[str] = field(default_factory=set)
 
     @property
     def recipe(self) -> Recipe:
         recipe: Recipe = self.plan.recipe
         return recipe
+
+    @property
+    def eval_spec(self) -> Tasks:
+        """Where the held-out tasks are from."""
+        return (self.recipe.eval and self.recipe.eval.tasks) or self.recipe.tasks
 
     async def agent(self) -> Agent:
         if self._agent is None:
@@ -78,15 +82,20 @@ class Engine:
 
     def prepared_model(self) -> str:
         if not self.model:
-            self.model = model_path(self.plan)
+            self.model = model_path(self.plan, self.plan.model)
         return self.model
 
     def tell(self, hook: str, **what: Any) -> None:
-        """Call a 1:N hook; what a plugin does wrong there is said, and stops nothing."""
-        try:
-            getattr(self.plan.registry.plugins.hook, hook)(run=str(self.run.folder), **what)
-        except Exception as error:
-            self.report.warn(f"a plugin's hook {hook} failed: {type(error).__name__}: {error}")
+        """Call a 1:N hook of every plugin; what one does wrong there is said once, and stops nothing."""
+        what["run"] = str(self.run.folder)
+        for one in getattr(self.plan.registry.plugins.hook, hook).get_hookimpls():
+            try:
+                one.function(*(what[name] for name in one.argnames))
+            except Exception as error:
+                complaint = f"plugin {one.plugin_name!r}: its hook {hook} failed: {type(error).__name__}: {error}"
+                if complaint not in self._complaints:
+                    self._complaints.add(complaint)
+                    self.report.warn(complaint)
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
@@ -100,22 +109,26 @@ class Engine:
             if self.plan.trainer:
                 await self.train(f"iteration-{iteration}", self.plan.trainer, trajectories)
         if self.plan.trainer and (recipe.loop.iterations or recipe.loop.warmup):
-            await self.evaluate("after")
+            await self.evaluate("after", recipe.loop.iterations + 1)
 
-    async def evaluate(self, name: str) -> None:
-        """The agent on the held-out tasks, with the policy as it is now."""
-        if not self.eval_tasks:
-            return
+    async def evaluate(self, name: str, policy: int = 0) -> None:
+        """The agent on the held-out tasks, with the policy as it is now.
+
+        `policy` counts: 0 is the model itself, 1 after the warm-up, k + 1 after iteration k. One policy's rollouts are
+        done once, whatever the evaluation is called.
+        """
         stage = f"eval-{name}"
-        if self.run.stage(stage) is None:
-            self.report.head(f"Evaluate {name}{' training' if self.plan.trainer else ''}: {len(self.eval_tasks)} tasks")
-            settings = self.recipe.eval or Eval(holdout=1)
-            sampling = {**self.recipe.sampling.body(), "temperature": settings.temperature}
-            iteration = 0 if name == "before" else 1
-            trajectories = await self.roll_out(
-                "eval", iteration, self.eval_tasks, settings.attempts, sampling, await self.endpoint()
-            )
-            self.run.finish_stage(stage, figures(trajectories))
+        if not self.eval_tasks or self.run.stage(stage) is not None:
+            return
+        self.report.head(
+            f"Evaluate {name}{' training' if self.plan.trainer else ''}: {counted(self.eval_tasks, 'task')}"
+        )
+        settings = self.recipe.eval or Eval(holdout=1)
+        sampling = {**self.recipe.sampling.body(), "temperature": settings.temperature}
+        trajectories = await self.roll_out(
+            "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.endpoint()
+        )
+        self.run.finish_stage(stage, {**figures(trajectories), "held_out": self.recipe.eval is not None})
 
     async def warm_up(self) -> None:
         """Demonstrations of the same agent with another backend, and a training on them."""
@@ -124,8 +137,8 @@ class Engine:
         if self.run.stage("train-warmup") is None:
             tasks = self.train_tasks[: warmup.tasks]
             backend = self.plan.warmup_backend
-            self.report.head(f"Warm-up: {len(tasks)} demonstrations by {backend.component.name}")
-            async with open_backend(backend, warmup.model or self.plan.model) as endpoint:
+            self.report.head(f"Warm-up: {counted(tasks, 'demonstration')} by {backend.component.name}")
+            async with open_backend(backend, model_path(self.plan, warmup.model or self.plan.model)) as endpoint:
                 teacher = " ".join(filter(None, (backend.component.name, warmup.model)))
                 body = self.recipe.sampling.body()
                 trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint, teacher)
@@ -140,7 +153,9 @@ class Engine:
         tasks = self._tasks_of(iteration)
         group = self.recipe.loop.group_size
         if self.run.stage(stage) is None:
-            self.report.head(f"Iteration {iteration}: roll out {len(tasks)} tasks, {group} attempts each")
+            self.report.head(
+                f"Iteration {iteration}: roll out {counted(tasks, 'task')}, {counted(group, 'attempt')} each"
+            )
             body = self.recipe.sampling.body()
             trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.endpoint())
             self.run.finish_stage(stage, figures(trajectories))
@@ -160,16 +175,15 @@ class Engine:
     async def train(self, name: str, trainer: Bound, trajectories: Sequence[Trajectory]) -> None:
         """Train on the best of these, from the adapter so far; the new adapter becomes the policy."""
         stage, target = f"train-{name}", self.run.folder / "checkpoints" / name
-        done = self.run.stage(stage)
-        if done is not None:
-            self.adapter = target if done["rows"] else self.adapter
+        if self.run.stage(stage) is not None:
+            self._take(name)
             return
         loop = self.recipe.loop
         keep = 1.0 if name == "warmup" else loop.keep_top  # demonstrations are all as good as they get
         chosen = choose(trajectories, min_reward=loop.min_reward, keep_top=keep, seed=self.recipe.seed)
         rows = self.run.folder / "checkpoints" / f"{name}.jsonl"
         count = write_rows(rows, chosen)
-        self.report.head(f"Train on {count} rows from {len(chosen)} of {len(trajectories)} trajectories")
+        self.report.head(f"Train on {counted(count, 'row')} from {len(chosen)} of {len(trajectories)} trajectories")
         if not count:
             self.report.warn(
                 f"no trajectory earned {self._threshold()}: nothing to train on, the policy stays as it is"
@@ -187,6 +201,7 @@ class Engine:
     async def _train(self, stage: str, trainer: Bound, rows: Path, target: Path, name: str) -> None:
         partial = target.with_name(f".{name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
+        self.run.forget_metrics(stage)  # of a training that was killed
         job = {
             "model": self.prepared_model(),
             "adapter": self.adapter.resolve() if self.adapter else None,
@@ -198,7 +213,7 @@ class Engine:
 
             def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
                 self.run.log(stage, step, metrics)
-                self.tell("metrics_logged", step=step, metrics=metrics)
+                self.tell("metrics_logged", stage=stage, step=step, metrics=metrics)
                 loss = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
                 meter.step(loss, done=step, total=total)
 
@@ -219,21 +234,31 @@ class Engine:
             self.report.say(f"  loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
 
     async def train_stored(self) -> None:
-        """Train on what the run has rolled out, without rolling out more."""
+        """Train on the newest iteration that the run has rolled out, without rolling out more."""
         stored = self.run.trajectories("train")
         if not self.plan.trainer or not stored:
             lacks = "trajectories of training tasks" if self.plan.trainer else "trainer in its recipe"
             raise TrainingError(f"run {self.run.id} has no {lacks}")
-        await self.train(f"iteration-{stored[-1].iteration}", self.plan.trainer, stored)
+        iteration = stored[-1].iteration
+        name = f"iteration-{iteration}"
+        if self.run.stage(f"train-{name}") is not None:
+            raise TrainingError(f"run {self.run.id} was trained on iteration {iteration}, its newest, before")
+        for earlier in ("warmup", *(f"iteration-{i}" for i in range(1, iteration))):
+            self._take(earlier)
+        await self.train(name, self.plan.trainer, [t for t in stored if t.iteration == iteration])
 
     async def evaluate_newest(self) -> None:
         """Evaluate the run's newest checkpoint, or the model itself where there is none."""
-        trained = [
-            n.removeprefix("train-") for n, d in self.run.stages().items() if n.startswith("train-") and d["rows"]
-        ]
-        if trained:
-            self.adapter = self.run.folder / "checkpoints" / trained[-1]
-        await self.evaluate("after" if trained else "before")
+        names = ["warmup", *(f"iteration-{i}" for i in range(1, self.recipe.loop.iterations + 1))]
+        trained = [policy for policy, name in enumerate(names, start=1) if self._take(name)]
+        await self.evaluate(names[trained[-1] - 1] if trained else "before", trained[-1] if trained else 0)
+
+    def _take(self, name: str) -> bool:
+        """Make a finished training's adapter the policy; whether there is one."""
+        done = self.run.stage(f"train-{name}")
+        if done and done["rows"]:
+            self.adapter = self.run.folder / "checkpoints" / name
+        return bool(done and done["rows"])
 
     # -- rollouts -------------------------------------------------------------------------------------------------
 
@@ -260,7 +285,7 @@ class Engine:
             self.recipe.rollout,
             sampling,
             model or f"{self.plan.model}{f' + {self.adapter.name}' if self.adapter else ''}",
-            self.recipe.tasks.expose,
+            (self.eval_spec if phase == "eval" else self.recipe.tasks).expose,
         )
         groups = Groups(attempts, stored.values())
         finished: dict[str, Trajectory] = dict(stored)
@@ -291,18 +316,23 @@ class Engine:
                 raise errors.exceptions[0] from None
         trajectories = [finished[a.id] for a in attempts]
         self._say_outcome(trajectories, time.perf_counter() - started)
+        if self.recipe.rollout.max_failures < 1 and all(t.failure for t in trajectories):
+            raise AgentError(f"all of the {len(trajectories)} rollouts failed, see above")
+        for name, counts in tally(trajectories).items():
+            if self.recipe.scoring.max_errors < 1 and counts.errors.total() == counts.count:
+                raise RewardError(f"reward {name!r} failed on all trajectories: {counts.last_error}")
         return trajectories
 
     def _say_outcome(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
         failures = [t for t in trajectories if t.failure]
-        self.report.say(f"  {RunningMeans(trajectories)}  ({len(trajectories)} rollouts, {seconds:.0f} s)")
+        self.report.say(f"  {RunningMeans(trajectories)}  ({counted(trajectories, 'rollout')}, {seconds:.0f} s)")
         if failures:
             kinds = defaultdict(list)
             for t in failures:
                 assert t.failure
                 kinds[t.failure.kind].append(t.failure.message)
             for kind, messages in kinds.items():
-                self.report.warn(f"{len(messages)} rollouts failed ({kind}), e.g. {messages[0]}")
+                self.report.warn(f"{counted(messages, 'rollout')} failed ({kind}), e.g. {messages[0]}")
         for name, counts in tally(trajectories).items():
             if counts.errors:
                 self.report.warn(
@@ -319,7 +349,9 @@ async def open_backend(bound: Bound, model: str) -> AsyncIterator[Endpoint]:
 
 
 async def execute(plan: Plan, tasks: AllTasks, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
-    """Execute a plan, all of it or one of `STAGES`, and go on where a stopped run was. Returns its summary.
+    """Execute a plan, all of it or one `stage` (rollout, train, eval); go on where a stopped run was.
+
+    Returns the run's summary.
 
     Raises:
         GuerdonError: what went wrong; all that was finished is in the store.
@@ -340,11 +372,11 @@ async def execute(plan: Plan, tasks: AllTasks, run: Run, report: Report, stage: 
             await engine.evaluate_newest()
         else:
             await engine.everything()
-        run.finish_stage("finished", {})
+        if stage == run.info["stage"]:
+            run.finish_stage("finished", {})
         summary = summarise(run)
         engine.tell("run_finished", summary=summary)
-    before, after = summary["eval"].get("before"), summary["eval"].get("after")
-    if before or after:
+    if summary["eval"]:
         report.head("Result")
-        compare(report, before, after)
+        compare(report, summary["eval"])
     return summary

@@ -12,7 +12,7 @@ GuerdonError
 └── StoreError       a run's folder cannot be read or written
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sized
 
 
 class GuerdonError(Exception):
@@ -64,8 +64,8 @@ class StoreError(GuerdonError):
     kind = "store"
 
 
-def near_miss(word: str, known: Iterable[str]) -> str:
-    """' Did you mean 'numeric'?' where one is close, else the list of what is known.
+def near_miss(word: str, known: Iterable[str], *, listing: bool = True) -> str:
+    """' Did you mean 'numeric'?' where one is close, else the list of what is known, or nothing without `listing`.
 
     >>> near_miss("numerik", ["numeric", "xml_format"])
     " Did you mean 'numeric'?"
@@ -78,4 +78,13 @@ def near_miss(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(names)}." if names else ""
+    return f" Known: {', '.join(names)}." if names and listing else ""
+
+
+def counted(things: Sized | int, noun: str) -> str:
+    """
+    >>> counted([7], "task"), counted(2, "task")
+    ('1 task', '2 tasks')
+    """
+    count = things if isinstance(things, int) else len(things)
+    return f"{count} {noun}{'' if count == 1 else 's'}"

@@ -23,11 +23,30 @@ def explained(plan: Plan) -> list[tuple[str, Any, str]]:
         bound["trainer",] = plan.trainer
     rows = []
     for key, value in _leaves(plan.recipe, (), bound):
-        origin = plan.loaded.places.get(key)
-        if origin and origin != "command line":
-            origin = f"{plan.loaded.source}, {origin}"
-        rows.append((dotted(key), value, origin or "default"))
+        written = _written(plan.loaded.raw, key)
+        if isinstance(written, str) and "${" in written:
+            value = written  # what the environment holds may be a secret
+        rows.append((dotted(key), value, "default" if written is _ABSENT else _origin(plan, key)))
     return rows
+
+
+_ABSENT = object()
+
+
+def _written(raw: Any, key: Key) -> Any:
+    """The value as the recipe has it."""
+    for part in key:
+        try:
+            raw = raw[part]
+        except (KeyError, IndexError, TypeError):
+            return _ABSENT
+    return raw
+
+
+def _origin(plan: Plan, key: Key) -> str:
+    """The nearest place that is known: an override may hold a whole mapping."""
+    place = next(p for end in range(len(key), -1, -1) if (p := plan.loaded.places.get(key[:end])))
+    return place if place == "command line" else f"{plan.loaded.source}, {place}"
 
 
 def _leaves(part: Any, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Any]]:

@@ -66,8 +66,8 @@ def rollout_finished(run: str, trajectory: "Trajectory") -> None:
 
 
 @hookspec
-def metrics_logged(run: str, step: int, metrics: Mapping[str, float]) -> None:
-    """A training step, or a stage of the run, reported figures."""
+def metrics_logged(run: str, stage: str, step: int, metrics: Mapping[str, float]) -> None:
+    """A training step reported figures. `stage` tells the run's trainings apart, e.g. "train-iteration-1"."""
 
 
 @hookspec

@@ -90,13 +90,18 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
 
 
 def _unfinished(runs: Path) -> Path:
+    """The newest run that is neither finished nor being executed."""
     for folder in reversed(list_runs(runs)):
         run = Run(folder)
-        finished = run.stage("finished")
-        run.close()
-        if finished is None:
-            return folder
-    raise StoreError(f"no run in {runs}/ is unfinished")
+        try:
+            with run.executing():
+                if run.stage("finished") is None:
+                    return folder
+        except StoreError:
+            continue
+        finally:
+            run.close()
+    raise StoreError(f"no run in {runs}/ is unfinished and idle")
 
 
 def _execute(plan: Plan, tasks: AllTasks, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
@@ -106,14 +111,14 @@ def _execute(plan: Plan, tasks: AllTasks, run: Run, stage: str, quiet: bool) -> 
         report.warn(plugin.complaint())
     with _log_to(report):
         try:
-            return asyncio.run(execute(plan, tasks, run, report, stage))
+            with run.executing():
+                return asyncio.run(execute(plan, tasks, run, report, stage))
         except (KeyboardInterrupt, asyncio.CancelledError):
-            report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.id}")
+            report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.folder}")
             raise KeyboardInterrupt from None
         except GuerdonError as error:
-            raise GuerdonError(
-                f"{error}\nWhat was finished is kept; go on with: guerdon run --resume {run.id}", kind=error.kind
-            ) from error
+            error.args = (f"{error}\nWhat was finished is kept; go on with: guerdon run --resume {run.folder}",)
+            raise
         finally:
             run.close()
 

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from guerdon.errors import ComponentError, near_miss
+from guerdon.errors import ComponentError, StoreError, counted, near_miss
 from guerdon.hookspecs import KINDS
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load
@@ -24,23 +24,27 @@ from guerdon.trajectory import Trajectory
 
 def run_rows(runs: Path) -> list[dict[str, Any]]:
     """One row a run, oldest first."""
-    rows = []
-    for folder in list_runs(runs):
+    return [_run_row(folder) for folder in list_runs(runs)]
+
+
+def _run_row(folder: Path) -> dict[str, Any]:
+    row: dict[str, Any] = {"run": folder.name, "recipe": "", "started": "", "state": "unreadable"}
+    try:
         run = Run(folder)
-        summary = summarise(run)
-        before, after = (summary["eval"].get(n, {}).get("reward") for n in ("before", "after"))
-        rows.append(
-            {
-                "run": run.id,
-                "recipe": run.info["recipe"],
-                "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info["created"])),
-                "state": "finished" if summary["finished"] else "unfinished",
-                "before": before,
-                "after": after,
-            }
-        )
-        run.close()
-    return rows
+    except StoreError:
+        return {**row, "before": None, "newest": None}
+    summary = summarise(run)
+    run.close()
+    rewards = {name: figures["reward"] for name, figures in summary["eval"].items()}
+    newest = [reward for name, reward in rewards.items() if name != "before"]
+    return {
+        "run": run.id,
+        "recipe": run.info["recipe"],
+        "started": time.strftime("%Y-%m-%d %H:%M", time.localtime(run.info["created"])),
+        "state": "finished" if summary["finished"] else "unfinished",
+        "before": rewards.get("before"),
+        "newest": newest[-1] if newest else None,
+    }
 
 
 def extreme(run: Run, best: bool) -> str:
@@ -56,11 +60,10 @@ def show_run(run: Run) -> None:
     report = Report()
     summary = summarise(run)
     report.head(f"{run.id}: {'finished' if summary['finished'] else 'unfinished'}")
-    report.say(f"recipe {run.info['recipe']}, seed {run.info['seed']}, guerdon {run.info['versions']['guerdon']}")
-    before, after = summary["eval"].get("before"), summary["eval"].get("after")
-    if before or after:
+    report.say(f"{_recipe(run)}, seed {run.info['seed']}, guerdon {run.info['versions']['guerdon']}")
+    if summary["eval"]:
         report.say("")
-        compare(report, before, after)
+        compare(report, summary["eval"])
     for name, figures in summary["rollouts"].items():
         report.say(f"\nrollouts of {name}: {figures['rollouts']}, mean reward {number(figures['reward'])}")
     for name, figures in summary["training"].items():
@@ -86,6 +89,11 @@ def show_run(run: Run) -> None:
     report.say(f"\nOne as a conversation: guerdon show {run.id} {shown[-1].id}   (or --best, --worst)")
 
 
+def _recipe(run: Run) -> str:
+    name = str(run.info["recipe"])
+    return name if name.startswith("recipe ") else f"recipe {name}"
+
+
 def _short(text: str) -> str:
     line = " ".join(text.split())
     return line if len(line) <= 48 else line[:45] + "..."
@@ -96,7 +104,7 @@ def show_trajectory(trajectory: Trajectory) -> None:
     console = Console(highlight=False)
     t = trajectory
     console.print(
-        f"[bold]{escape(t.id)}[/bold]  agent {t.agent}, model {t.model}, {len(t.turns)} turns, {t.seconds:.1f} s"
+        f"[bold]{escape(t.id)}[/bold]  agent {t.agent}, model {t.model}, {counted(t.turns, 'turn')}, {t.seconds:.1f} s"
     )
     for message in t.messages:
         console.print(_message(message))

@@ -9,11 +9,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
+Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
+
 
 class Part(BaseModel):
     """A piece of a recipe; unknown keys are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
 
 
 class Use(Part):
@@ -28,7 +30,7 @@ class RewardUse(Use):
 
     weight: float = 1.0
     label: str = ""
-    timeout: float | None = None
+    timeout: Seconds | None = None
 
     @property
     def name(self) -> str:
@@ -98,20 +100,23 @@ class Tasks(Part):
         given = [n for n in ("path", "dataset", "source") if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of path, dataset and source (given: {', '.join(given) or 'none'})")
+        hub_only = {"subset", "split"} & self.model_fields_set
+        if hub_only and self.dataset is None:
+            raise ValueError(f"{hub_only.pop()} is for a hub data set (`dataset`)")
         return self
 
 
 class Sampling(Part):
-    """How the policy samples. What is not given is left to the agent and the server."""
+    """How the policy samples: over what the agent asks for."""
 
-    temperature: Annotated[float, Field(ge=0)] = 1.0
-    """0 takes the likeliest token each time."""
+    temperature: Annotated[float, Field(ge=0)] | None = 1.0
+    """0 takes the likeliest token each time; null leaves it to the agent and the server."""
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     """Sample from the likeliest tokens that make up this much."""
     top_k: int | None = None
     """Sample from so many of the likeliest tokens."""
-    max_tokens: Annotated[int, Field(ge=1)] = 512
-    """Of one turn."""
+    max_tokens: Annotated[int, Field(ge=1)] | None = 512
+    """Of one turn; null leaves it to the agent and the server."""
     stop: list[str] | None = None
     """Texts that end a turn."""
     seed: int | None = None
@@ -167,7 +172,7 @@ class Loop(Part):
     """Of the others, the best fraction."""
     tasks: Annotated[int, Field(ge=1)] | None = None
     """Tasks an iteration, in turn; all by default."""
-    train_timeout: Annotated[float, Field(gt=0)] = 86400.0
+    train_timeout: Seconds = 86400.0
     """Seconds that one training may take."""
     warmup: Warmup | None = None
     """Demonstrations before the first iteration."""
@@ -178,7 +183,7 @@ class Rollout(Part):
 
     concurrency: Annotated[int, Field(ge=1)] = 16
     """Rollouts at a time."""
-    timeout: Annotated[float, Field(gt=0)] = 300.0
+    timeout: Seconds = 300.0
     """Seconds a rollout may take."""
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of failed rollouts beyond which the run stops."""
@@ -191,7 +196,7 @@ class Scoring(Part):
     """When a reward fails on a trajectory: leave it out, count it as 0, try once more, or stop the run."""
     max_errors: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of failed scores of one reward beyond which the run stops."""
-    timeout: Annotated[float, Field(gt=0)] = 10.0
+    timeout: Seconds = 10.0
     """Seconds one score may take; then its worker process is killed."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Processes for rewards that are not quick and pure by their own word."""

@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from guerdon.errors import counted
+
 LINE_SECONDS = 15.0
 
 
@@ -101,11 +103,10 @@ def _escaped(text: str) -> str:
     return escape(text)
 
 
-def compare(report: Report, before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> None:
-    """The table of an evaluation, or of two on the same tasks side by side."""
-    shown = [(name, figures) for name, figures in (("before", before), ("after", after)) if figures]
-    if not shown:
-        return
+def compare(report: Report, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
+    """The table of a run's evaluations by name, on the same tasks side by side: the first and the newest."""
+    names = list(evaluations)
+    shown = [(name, evaluations[name]) for name in dict.fromkeys((names[0], names[-1]))]
     both = len(shown) == 2
     rewards = list(shown[-1][1]["rewards"])
     rows = [["reward", *(number(f["reward"]) for _, f in shown)]]
@@ -114,8 +115,11 @@ def compare(report: Report, before: Mapping[str, Any] | None, after: Mapping[str
     rows.append(["tool calls per task", *(number(f["tool_calls"]) for _, f in shown)])
     rows.append(["tokens per task", *(number(f["tokens"], 0) for _, f in shown)])
     rows.append(["failed rollouts", *(f"{f['failed']} of {f['rollouts']}" for _, f in shown)])
+    if any(f["failed"] for _, f in shown):
+        rows[0][0] = "reward (of those that did not fail)"
     tasks = shown[-1][1]["tasks"]
-    title = f"{tasks} held-out tasks" + (", before and after" if both else "")
+    what = "held-out task" if shown[-1][1].get("held_out", True) else "task"
+    title = counted(tasks, what) + (f", {shown[0][0]} and {shown[1][0]}" if both else "")
     report.table(title, ["", *(name if both else "" for name, _ in shown)], rows)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import ComponentError, GuerdonError, PluginError, RewardError, near_miss
+from guerdon.errors import ComponentError, GuerdonError, PluginError, RewardError, TaskError, near_miss
 from guerdon.loading import Key, Loaded
 from guerdon.plugins import Component
 from guerdon.recipe import REWARD_KEYS, RewardUse, Tasks, Use
@@ -91,8 +91,13 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
         warmup_trainer,
         notes,
     )
-    for name in (recipe.model,):
-        _check_model(name, loaded, registry)
+    _check_model(recipe.model, ("model",), loaded, registry)
+    if warmup and warmup.model:
+        _check_model(warmup.model, ("loop", "warmup", "model"), loaded, registry)
+    if plan.trainer and not getattr(plan.backend.function, "serves_adapters", True):
+        raise loaded.error(
+            ("backend",), f"backend {plan.backend.component.name!r} cannot serve what the trainer makes: an adapter"
+        )
     return plan
 
 
@@ -165,7 +170,7 @@ def _rewards(loaded: Loaded, registry: Registry, notes: list[str]) -> Iterable[B
             bound.settings,
             use.name,
             use.weight,
-            use.timeout or loaded.recipe.scoring.timeout,
+            loaded.recipe.scoring.timeout if use.timeout is None else use.timeout,
         )
 
 
@@ -177,27 +182,25 @@ def _no_reserved(bound: Bound, use: RewardUse, key: Key, loaded: Loaded) -> None
         )
 
 
-def _check_model(model: str, loaded: Loaded, registry: Registry) -> None:
+def _check_model(model: str, key: Key, loaded: Loaded, registry: Registry) -> None:
     """A model is a registered name, a folder, or 'owner/name' on a hub; a bare word that is none is likely a typo."""
     names = [c.name for c in registry.of_kind("models")]
-    if model in names or "/" in model or (loaded.folder / model).exists() or ":" in model:
-        if model.startswith((".", "/", "~")) and not (loaded.folder / Path(model).expanduser()).exists():
-            raise loaded.error(("model",), f"there is no folder {model!r}")
+    if model in names or (loaded.folder / Path(model).expanduser()).exists():
         return
-    hint = near_miss(model, names)
-    if "Did you mean" in hint:
-        raise loaded.error(("model",), f"there is no model {model!r}.{hint}")
+    if model.startswith((".", "/", "~")):
+        raise loaded.error(key, f"there is no folder {model!r}")
+    if "/" not in model and ":" not in model and (hint := near_miss(model, names, listing=False)):
+        raise loaded.error(key, f"there is no model {model!r}.{hint}")
 
 
-def model_path(plan: Plan) -> str:
+def model_path(plan: Plan, model: str) -> str:
     """The model to hand to backends and trainers: a registered name is prepared, which may take a while."""
-    recipe_model = plan.model
-    if recipe_model in {c.name for c in plan.registry.of_kind("models")}:
-        component = plan.registry.find("models", recipe_model)
+    if model in {c.name for c in plan.registry.of_kind("models")}:
+        component = plan.registry.find("models", model)
         require_extra(component)
         return str(load(component)())
-    local = plan.loaded.folder / Path(recipe_model).expanduser()
-    return str(local.resolve()) if local.is_dir() else recipe_model
+    local = plan.loaded.folder / Path(model).expanduser()
+    return str(local.resolve()) if local.is_dir() else model
 
 
 AllTasks = tuple[TaskSet, TaskSet | None]
@@ -207,8 +210,7 @@ def read_all_tasks(plan: Plan) -> AllTasks:
     """The tasks to train on and those to evaluate on.
 
     Raises:
-        TaskError: a row is wrong, with its file and line.
-        RecipeError: a reward asks for a column that they do not have.
+        RecipeError: a row is wrong, with its file and line, or a reward asks for a column that there is not.
     """
     recipe = plan.recipe
     train = _read(plan, recipe.tasks, ("tasks",))
@@ -216,7 +218,10 @@ def read_all_tasks(plan: Plan) -> AllTasks:
     if recipe.eval and recipe.eval.tasks:
         held = _read(plan, recipe.eval.tasks, ("eval", "tasks"))
     elif recipe.eval:
-        left, kept = hold_out(train.tasks, recipe.eval, recipe.seed)
+        try:
+            left, kept = hold_out(train.tasks, recipe.eval, recipe.seed)
+        except TaskError as error:
+            raise plan.loaded.error(("eval", "holdout"), str(error)) from error
         train, held = TaskSet(left, train.columns), TaskSet(kept, train.columns)
     for i, reward in enumerate(plan.rewards):
         for tasks in filter(None, (train, held)):
@@ -224,7 +229,24 @@ def read_all_tasks(plan: Plan) -> AllTasks:
                 check_wants(reward.function, [str(c) for c in tasks.tasks[0].fields])
             except RewardError as error:
                 raise plan.loaded.error(("rewards", i), f"reward {reward.name!r}: {error}") from error
+    _warn(plan, train, held)
     return train, held
+
+
+def _warn(plan: Plan, train: TaskSet, held: TaskSet | None) -> None:
+    """Note what is allowed and hardly meant."""
+    recipe = plan.recipe
+    if held and plan.trainer:
+        known = {t.text for t in train.tasks}
+        shared = sum(t.text in known for t in held.tasks)
+        if shared:
+            plan.notes.append(f"{shared} of the {len(held.tasks)} tasks to evaluate on are trained on too")
+    if recipe.loop.iterations > 1 and not plan.trainer:
+        plan.notes.append("there is no trainer: every iteration rolls out with the same model")
+    if plan.trainer and recipe.loop.group_size > 1 and recipe.sampling.temperature == 0:
+        plan.notes.append("sampling.temperature is 0: the attempts at a task will all be the same")
+    if recipe.loop.warmup and recipe.loop.warmup.tasks > len(train.tasks):
+        plan.notes.append(f"loop.warmup.tasks asks for {recipe.loop.warmup.tasks} tasks, there are {len(train.tasks)}")
 
 
 def _read(plan: Plan, spec: Tasks, key: Key) -> TaskSet:
@@ -232,4 +254,7 @@ def _read(plan: Plan, spec: Tasks, key: Key) -> TaskSet:
     if spec.source:
         bound = _bind("tasks", spec.source, (*key, "source"), plan.loaded, plan.registry, plan.notes)
         source = lambda: bound.function(**bound.settings)  # noqa: E731
-    return read_tasks(spec, folder=plan.loaded.folder, seed=plan.recipe.seed, source=source)
+    try:
+        return read_tasks(spec, folder=plan.loaded.folder, seed=plan.recipe.seed, source=source)
+    except TaskError as error:
+        raise plan.loaded.error(key, str(error)) from error

@@ -5,12 +5,13 @@
         run.json        id, versions, seed, where the recipe came from
         store.db        trajectories, finished stages, figures (SQLite, write-ahead log)
         checkpoints/    one adapter for each finished training
-        logs/           what the training process and servers printed
+        logs/           what the training processes printed
 
 A trajectory is written when it is scored; a process that is killed at any moment loses nothing that was written.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import sqlite3
@@ -40,7 +41,10 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.info: dict[str, Any] = json.loads((folder / "run.json").read_text())
+        try:
+            self.info: dict[str, Any] = json.loads((folder / "run.json").read_text())
+        except (OSError, ValueError) as error:
+            raise StoreError(f"{folder} is no readable run: run.json: {error}") from None
         with _clear_errors(folder):
             self._db = sqlite3.connect(folder / "store.db", timeout=60, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
@@ -71,6 +75,20 @@ class Run:
     def close(self) -> None:
         self._db.close()
 
+    @contextlib.contextmanager
+    def executing(self) -> Iterator[None]:
+        """Keep other processes from executing this run; ends with the process, however it ends.
+
+        Raises:
+            StoreError: one does already.
+        """
+        with (self.folder / ".lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(f"run {self.id} is being executed by another process") from None
+            yield
+
     def add(self, trajectories: Sequence[Trajectory]) -> None:
         """Write finished trajectories; on return they survive a kill."""
         rows = [
@@ -89,11 +107,6 @@ class Run:
         with _clear_errors(self.folder), self._db:
             self._db.executemany("insert or replace into trajectories values (?,?,?,?,?,?,?,?)", rows)
 
-    def finished(self, phase: str, iteration: int) -> set[str]:
-        """The ids of the trajectories that are there."""
-        found = self._db.execute("select id from trajectories where phase = ? and iteration = ?", (phase, iteration))
-        return {row[0] for row in found}
-
     def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
         """By iteration, task and attempt; the tasks in the order in which they were added last."""
         where = " and ".join(
@@ -106,6 +119,11 @@ class Run:
             values,
         )
         return [Trajectory.from_json(json.loads(row[0])) for row in found]
+
+    def index(self) -> list[dict[str, Any]]:
+        """Id, reward and failure of every trajectory."""
+        found = self._db.execute("select id, reward, failure from trajectories order by rowid")
+        return [{"id": name, "reward": reward, "failure": failure} for name, reward, failure in found]
 
     def trajectory(self, name: str) -> Trajectory:
         """One by its id.
@@ -120,10 +138,23 @@ class Run:
         return Trajectory.from_json(json.loads(row[0]))
 
     def add_tasks(self, phase: str, tasks: Sequence[Task]) -> None:
-        """Keep the tasks that trajectories are of, so that they can be scored again without their source."""
-        rows = [(phase, t.id, json.dumps([t.prompt, t.answer, dict(t.fields)], default=str)) for t in tasks]
+        """Keep the tasks that trajectories are of, so that they can be scored again without their source.
+
+        Raises:
+            StoreError: a task of this id is here already and is another one.
+        """
+        rows = {t.id: json.dumps([t.prompt, t.answer, dict(t.fields)], default=str) for t in tasks}
+        known = dict(self._db.execute("select id, body from tasks where phase = ?", (phase,)))
+        for name, body in rows.items():
+            if known.get(name, body) != body:
+                raise StoreError(
+                    f"task {name!r} is no longer what it was when run {self.id} began: its source has changed. "
+                    "Put it back, or start a new run"
+                )
         with _clear_errors(self.folder), self._db:
-            self._db.executemany("insert or replace into tasks values (?,?,?)", rows)
+            self._db.executemany(
+                "insert or ignore into tasks values (?,?,?)", [(phase, name, body) for name, body in rows.items()]
+            )
 
     def tasks(self) -> dict[tuple[str, str], Task]:
         """By phase and id."""
@@ -149,6 +180,10 @@ class Run:
                 "insert into metrics (at, stage, step, data) values (?,?,?,?)",
                 (time.time(), stage, step, json.dumps(dict(metrics))),
             )
+
+    def forget_metrics(self, stage: str) -> None:
+        with _clear_errors(self.folder), self._db:
+            self._db.execute("delete from metrics where stage = ?", (stage,))
 
     def metrics(self) -> list[dict[str, Any]]:
         found = self._db.execute("select at, stage, step, data from metrics order by id")

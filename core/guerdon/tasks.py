@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import TaskError, near_miss
+from guerdon.errors import TaskError, counted, near_miss
 from guerdon.recipe import Eval, Tasks
 from guerdon.task import Task
 
@@ -30,7 +30,8 @@ class TaskSet:
     columns: dict[str, str]
 
     def __str__(self) -> str:
-        return f"{len(self.tasks)} tasks ({', '.join(f'{k} = {v}' for k, v in self.columns.items())})"
+        columns = ", ".join(f"{part} = {column}" for part, column in self.columns.items())
+        return f"{counted(self.tasks, 'task')} ({columns})"
 
 
 def read_tasks(spec: Tasks, *, folder: Path, seed: int, source: Callable[[], Iterable[Row]] | None = None) -> TaskSet:
@@ -49,7 +50,9 @@ def read_tasks(spec: Tasks, *, folder: Path, seed: int, source: Callable[[], Ite
     for number, (place, row) in enumerate(rows):
         if not isinstance(row, Mapping):
             raise TaskError(f"{place}: a task is a mapping of columns to values, not {_kind(row)}")
-        columns = columns or _columns(row, spec.fields, place)
+        if not columns:
+            columns = _columns(row, spec.fields, place)
+            _check_exposed(spec.expose, columns, row)
         task = _task(row, columns, number, place)
         if task.id in seen:
             raise TaskError(f"{place}: the id {task.id!r} was given before, at {seen[task.id]}")
@@ -71,6 +74,8 @@ def hold_out(tasks: Sequence[Task], spec: Eval, seed: int) -> tuple[list[Task], 
         TaskError: nothing would be left to train on.
     """
     wanted = spec.holdout or 0
+    if wanted > 1 and wanted != int(wanted):
+        raise TaskError(f"eval.holdout is a number of tasks, or a fraction below 1, not {wanted:g}")
     count = int(wanted) if wanted >= 1 else max(1, round(wanted * len(tasks)))
     if count >= len(tasks):
         raise TaskError(f"eval.holdout keeps back {count} of {len(tasks)} tasks: none is left to train on")
@@ -96,8 +101,8 @@ def _file_rows(path: Path) -> Rows:
     if reader is None:
         raise TaskError(f"{path}: tasks are read from {', '.join(readers)}, not from {path.suffix or 'such'} files")
     if not path.is_file():
-        near = near_miss(path.name, (p.name for p in path.parent.iterdir())) if path.parent.is_dir() else ""
-        raise TaskError(f"there is no file {path}.{near if 'Did' in near else ''}")
+        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise TaskError(f"there is no file {path}.{near_miss(path.name, beside, listing=False)}")
     if path.stat().st_size == 0:
         raise TaskError(f"{path}: the file is empty")
     return reader(path)
@@ -207,6 +212,14 @@ def _columns(row: Row, given: Mapping[str, str], place: str) -> dict[str, str]:
             "name it: tasks: {fields: {prompt: COLUMN, answer: COLUMN}}"
         )
     return columns
+
+
+def _check_exposed(names: Sequence[str], columns: Mapping[str, str], row: Row) -> None:
+    for name in names:
+        if name not in row:
+            raise TaskError(f"expose: the tasks have no column {name!r}.{near_miss(name, map(str, row))}")
+        if name == columns.get("answer"):
+            raise TaskError(f"expose: {name!r} holds the reference answer, which an agent must not see")
 
 
 def _task(row: Row, columns: Mapping[str, str], number: int, place: str) -> Task:

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from typing import Any
 
 Message = dict[str, Any]
@@ -34,15 +34,10 @@ class Prompts:
     def encode(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[int]:
         """The ids of the prompt for the next reply. Raises ValueError where the template refuses the messages."""
         known = {i: self._replies[key] for i, key in keys(messages) if key in self._replies}
-        if known:
-            marked = [
-                {"role": "assistant", "content": f"{self._mark}{i}."} if i in known else m
-                for i, m in enumerate(messages)
-            ]
-            pieces = re.split(rf"{self._mark}(\d+)\.", self._render(marked, tools))
-            if [int(i) for i in pieces[1::2]] == list(known):
-                parts = [known[int(p)] if n % 2 else self._ids(p) for n, p in enumerate(pieces)]
-                return [token for part in parts for token in part]
+        pieces = self._around(known, messages, tools)
+        if pieces and [int(i) for i in pieces[1::2]] == list(known):
+            parts = [known[int(p)] if n % 2 else self._ids(p) for n, p in enumerate(pieces)]
+            return [token for part in parts for token in part]
         return self._ids(self._render(messages, tools))
 
     def remember(self, messages: Sequence[Message], reply: Message, ids: list[int]) -> None:
@@ -52,6 +47,16 @@ class Prompts:
         self._replies.move_to_end(key)
         if len(self._replies) > self.memory:
             self._replies.popitem(last=False)
+
+    def _around(self, known: Container[int], messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[str]:
+        """The prompt's text around the known replies, with their indices between; empty where the template refuses."""
+        marked = [
+            {"role": "assistant", "content": f"{self._mark}{i}."} if i in known else m for i, m in enumerate(messages)
+        ]
+        try:
+            return re.split(rf"{self._mark}(\d+)\.", self._render(marked, tools))
+        except ValueError:  # a mark has no tool calls, and some templates check what follows on what
+            return []
 
     def _render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
         if not self._raw_arguments:
@@ -115,7 +120,7 @@ def flat(content: Any, where: str) -> str:
         return content or ""
     if isinstance(content, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in content):
         return "".join(p["text"] for p in content)
-    raise ValueError(f"{where}.content must be text or a list of text parts; this server takes no images or files")
+    raise ValueError(f"{where}.content must be text or a list of text parts; no images or files are taken")
 
 
 def with_parsed_arguments(message: Message) -> Message:

@@ -10,6 +10,7 @@ from typing import Any
 from guerdon.errors import BackendError
 from guerdon.policy import Endpoint
 from guerdon.task import Task
+from guerdon_backends.chat import flat
 
 GSM8K_STEP = re.compile(r"<<([^<>=]+)=[^<>]*>>")
 """GSM8K's calculator annotations, as in "She sold 48/2 = <<48/2=24>>24 clips" (arXiv:2110.14168)."""
@@ -95,7 +96,5 @@ def tool_results(messages: Sequence[Mapping[str, Any]]) -> list[str]:
         if message.get("role") == "user":
             results = []
         elif message.get("role") == "tool":
-            content = message.get("content") or ""
-            parts = [content] if isinstance(content, str) else [str(p.get("text", "")) for p in content]
-            results.append("".join(parts))
+            results.append(flat(message.get("content"), "a tool's message"))
     return results

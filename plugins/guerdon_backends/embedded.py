@@ -77,7 +77,7 @@ class Embedded:
 
         started = time.monotonic()
         log.info("starting the server for %s", self._base)
-        with self._log_file.open("ab") as errors:
+        with self._log_file.open("wb") as errors:
             self.process = await asyncio.create_subprocess_exec(
                 *[sys.executable, "-m", "guerdon_backends.server", "--exit-with-parent", *self._options],
                 stdin=asyncio.subprocess.PIPE,  # held, not written: the server ends when it closes, so with us

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import importlib.util
 import io
@@ -10,7 +11,6 @@ import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,13 +40,12 @@ def smollm2_135m() -> str:
     $XDG_CACHE_HOME/guerdon or ~/.cache/guerdon. Raises BackendError when neither source can be had.
     """
     folder = cache() / "smollm2-135m"
-    with locked(folder):
+    with locked(folder), removed(folder.with_suffix(".partial")) as partial:
         if not folder.is_dir():  # another process may have been faster
-            with tempfile.TemporaryDirectory(prefix="smollm2-135m-", dir=folder.parent) as temporary:
-                started = time.monotonic()
-                prepared = prepare_smollm2(Path(temporary))
-                prepared.rename(folder)  # all or nothing
-                log.info("SmolLM2-135M is ready in %s (%.0f s)", folder, time.monotonic() - started)
+            started = time.monotonic()
+            partial.mkdir()
+            prepare_smollm2(partial).rename(folder)  # all or nothing
+            log.info("SmolLM2-135M is ready in %s (%.0f s)", folder, time.monotonic() - started)
         template = folder / "chat_template.jinja"
         if template.read_text("utf-8") != CHAT_TEMPLATE.read_text("utf-8"):  # prepared by another version
             shutil.copyfile(CHAT_TEMPLATE, template)
@@ -125,7 +124,11 @@ def prepare_smollm2(folder: Path) -> Path:
         gguf = fetch_gguf(folder)
         source, options = str(gguf.parent), {"gguf_file": gguf.name}
         log.info("converting the GGUF (once)")
-    with quiet(), contextlib.redirect_stderr(io.StringIO()):  # the GGUF reader's progress bar has no switch
+    with (
+        quiet(),
+        read_once(),
+        contextlib.redirect_stderr(io.StringIO()),
+    ):  # the GGUF reader's progress bar has no switch
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
         if options:
@@ -221,6 +224,32 @@ def locked(folder: Path) -> Iterator[None]:
             log.info("waiting for another process that prepares %s", folder.name)
             fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def removed(folder: Path) -> Iterator[Path]:
+    """A path that is free now and later; what a killed process left there goes too, so use it under a lock."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def read_once() -> Iterator[None]:
+    """Reads a GGUF once where transformers does four times, and builds its table of names once, not for each module."""
+    import gguf
+
+    names = ("GGUFReader", "get_tensor_name_map")
+    plain = {name: getattr(gguf, name) for name in names}
+    try:
+        for name in names:
+            setattr(gguf, name, functools.cache(plain[name]))
+        yield
+    finally:
+        for name in names:
+            setattr(gguf, name, plain[name])
 
 
 @contextmanager

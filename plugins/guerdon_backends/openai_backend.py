@@ -30,12 +30,18 @@ async def openai(
         token_ids: Ask for token ids and logprobs; true only for servers that give them (vLLM, guerdon's own).
 
     Raises:
-        BackendError: The key is missing, nobody listens at the URL, or the key is refused.
+        BackendError: The key is missing or malformed, nobody listens at the URL, or the key is refused.
     """
     from guerdon_backends.endpoint import HttpEndpoint
 
-    url = base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC
-    key = os.environ.get(api_key_env, "")
+    url = (base_url or os.environ.get("OPENAI_BASE_URL") or PUBLIC).strip()
+    key = os.environ.get(api_key_env, "").strip()  # a file with Windows line ends leaves a \r
+    if not (key.isascii() and key.isprintable()):  # the HTTP client's own error would show it
+        raise BackendError(
+            f"The key in the environment variable {api_key_env} has a line break or a character that is not ASCII "
+            "in it: copy it again.",
+            kind="http_401",
+        )
     if not key:
         if url.rstrip("/") == PUBLIC:
             raise BackendError(

@@ -33,6 +33,20 @@ OURS = {
 }
 """SFTConfig's names that `options` may not hold, and what to use."""
 
+RENAMED = {
+    "lr": "learning_rate",
+    "lora_r": "lora_rank",
+    "lr_scheduler_type": "schedule",
+    "max_seq_length": "max_length",
+    "micro_batch_size": "batch_size",
+    "num_train_epochs": "epochs",
+    "per_device_train_batch_size": "batch_size",
+    "gradient_accumulation_steps": "gradient_accumulation",
+    "warmup_ratio": "warmup",
+    "warmup_steps": "warmup",
+}
+"""What these settings are called elsewhere, or once were."""
+
 METRICS = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy", "epoch", "num_tokens")
 
 
@@ -121,6 +135,9 @@ def sft(
                 "Out of GPU memory. Lower batch_size and raise gradient_accumulation, lower max_length or lora_rank, "
                 f"or take a smaller model. {error}"
             ) from error
+
+
+sft.renamed = RENAMED  # type: ignore[attr-defined]
 
 
 def _config(arguments: dict[str, Any], checkpointing: bool | None, options: Mapping[str, Any]) -> Any:
