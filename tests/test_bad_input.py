@@ -12,7 +12,18 @@ from typing import Any
 import chat_server
 import pytest
 from chat_server import ChatServer, Reply, adds
-from command import additions, command_of, finish, guerdon, last_run, processes_with, start, trajectories, write_recipe
+from command import (
+    additions,
+    command_of,
+    finish,
+    guerdon,
+    last_run,
+    processes_with,
+    start,
+    trajectories,
+    wait_until,
+    write_recipe,
+)
 
 from guerdon.store import list_runs
 
@@ -202,7 +213,10 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
 
 def test_a_task_file_that_is_missing(tmp_path: Path) -> None:
     said = complaint(tmp_path, RECIPE.replace("tasks.jsonl", "task.jsonl"))
-    assert said == f"there is no file {tmp_path.resolve()}/task.jsonl. Did you mean 'tasks.jsonl'?"
+    assert (
+        said
+        == f"r.yaml, line 3, column 1, tasks: there is no file {tmp_path.resolve()}/task.jsonl. Did you mean 'tasks.jsonl'?"
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,13 +233,13 @@ def test_a_wrong_column_mapping(tmp_path: Path, fields: str, message: str) -> No
 
 def test_more_held_out_than_there_is(tmp_path: Path) -> None:
     said = complaint(tmp_path, RECIPE + "eval: {holdout: 5}\n")
-    assert said == "eval.holdout keeps back 5 of 1 tasks: none is left to train on"
+    assert said == "r.yaml, line 5, column 8, eval.holdout: keeps back 5 of 1 task: none is left to train on"
 
 
 def test_a_task_source_that_raises(tmp_path: Path) -> None:
     (tmp_path / "s.py").write_text("def rows():\n    yield {'prompt': 'x'}\n    raise OSError('the disk is gone')\n")
     said = complaint(tmp_path, RECIPE.replace("path: tasks.jsonl", "source: ./s.py:rows"))
-    assert said == "task source './s.py:rows' failed: OSError: the disk is gone"
+    assert said == "r.yaml, line 3, column 1, tasks: task source './s.py:rows' failed: OSError: the disk is gone"
 
 
 # -- rewards ----------------------------------------------------------------------------------------------------------
@@ -356,6 +370,11 @@ def test_a_reward_may_neither_read_stdin_nor_leave_children(tmp_path: Path, serv
             "it asks for 'anser', which the tasks do not have. Did you mean 'answer'?",
         ),
         ("def f(completions, levels): return 1", "it asks for 'levels', which the tasks do not have. Known: answer, "),
+        (
+            "def f(completion, answers): return 1",
+            "it asks for 'completion', of one trajectory, and for 'answers', of a group (the tasks have no column "
+            "'answers'): write completion, answer to be called for each trajectory, or completions, answers to be",
+        ),
         ("def f(): return 1", "rewards[0]: f(): it asks for nothing; name e.g. `completion` and `answer`"),
         ("def f(**k): return 1", "rewards[0]: f(**k): **kwargs is TRL's signature, which has `completions`"),
         ("f = 3", "rewards[0]: './r.py:f' is a int, not a function"),
@@ -365,7 +384,7 @@ def test_a_reward_may_neither_read_stdin_nor_leave_children(tmp_path: Path, serv
         ("import sys; sys.exit(0)", "/r.py failed: SystemExit: 0"),
         (
             "import no_such_module",
-            "reward 'f' needs 'no_such_module', which is not installed: pip install no_such_module",
+            "reward 'f' needs the module 'no_such_module', which is not installed",
         ),
         ("def f(completion, *, weight=3): return 1", "reward './r.py:f' has a setting 'weight', a word that"),
     ],
@@ -374,6 +393,12 @@ def test_a_reward_that_cannot_be_used(tmp_path: Path, code: str, message: str) -
     (tmp_path / "r.py").write_text(code + "\n")
     said = complaint(tmp_path, RECIPE.replace("numeric", "./r.py:f"))
     assert said.startswith("r.yaml, line 4, column 11, rewards[0]: ") and message in said
+
+
+def test_a_setting_that_is_no_keyword_only_parameter(tmp_path: Path) -> None:
+    (tmp_path / "r.py").write_text("def f(completion, max_words=100): return 1\n")
+    said = complaint(tmp_path, RECIPE.replace("numeric", "{./r.py:f: {max_words: 5}}"))
+    assert said.endswith("has no setting 'max_words'. Settings are keyword-only: put `*,` before `max_words` in its signature")
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
@@ -395,6 +420,8 @@ async def agent(task, policy):
         ("raise SystemExit(3)", "agent", "SystemExit: 3"),
         ("raise TimeoutError('its own')", "agent", "TimeoutError: its own"),
         ("return None", "no_completion", "the agent returned NoneType, not its answer as text"),
+        ("raise asyncio.CancelledError", "cancelled", "the agent was cancelled, by itself or by a library that it uses"),
+        ("asyncio.current_task().cancel()", "cancelled", "the agent was cancelled, by itself"),
         ("await asyncio.sleep(1000)", "timeout", "the rollout took longer than 0.8 s"),
         ("time.sleep(1000)", "blocked", "the agent blocked all rollouts for 0.8 s: let it `await`, or call"),
         ("while True: pass", "blocked", "the agent blocked all rollouts for 0.8 s"),
@@ -406,11 +433,40 @@ def test_an_agent_that_misbehaves(tmp_path: Path, server: ChatServer, does: str,
     rollout = {"timeout": 0.8, "concurrency": 1}
     write_recipe(tmp_path, server.base_url, agent="./a.py:agent", rollout=rollout)
     said = guerdon(tmp_path, "run", "recipe.yaml").out
-    assert f"1 rollouts failed ({kind}), e.g. {message}" in said
+    assert f"1 rollout failed ({kind}), e.g. {message}" in said
     bad, *others = sorted(trajectories(tmp_path), key=lambda t: t.task_id != "1")
     assert bad.failure and bad.failure.kind == kind and bad.reward is None
     assert [t.reward for t in others] == [1.0] * 3
     assert message in guerdon(tmp_path, "show", "last", bad.id).out
+
+
+DEAF = """open("started", "w").close()
+        while True:
+            try:
+                await asyncio.sleep(0.05)
+            except BaseException:
+                pass"""
+
+
+def test_an_agent_that_swallows_its_cancellation_is_left_behind(
+    tmp_path: Path, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("guerdon.rollout.GRACE_SECONDS", 0.2)
+    (tmp_path / "a.py").write_text(AGENT.format(DEAF))
+    write_recipe(tmp_path, server.base_url, agent="./a.py:agent", rollout={"timeout": 0.5})
+    guerdon(tmp_path, "run", "recipe.yaml")
+    bad, *others = sorted(trajectories(tmp_path), key=lambda t: t.task_id != "1")
+    assert bad.failure and (bad.failure.kind, bad.failure.message) == ("timeout", "the rollout took longer than 0.5 s")
+    assert [t.reward for t in others] == [1.0] * 3
+
+
+def test_an_agent_that_swallows_its_cancellation_does_not_outlive_ctrl_c(tmp_path: Path, server: ChatServer) -> None:
+    (tmp_path / "a.py").write_text(AGENT.format(DEAF))
+    write_recipe(tmp_path, server.base_url, agent="./a.py:agent", rollout={"timeout": 1000})
+    process = start(tmp_path, "run", "recipe.yaml")
+    wait_until((tmp_path / "started").exists)
+    process.send_signal(signal.SIGINT)
+    assert "Interrupted. What is finished is kept" in finish(process, 130).out
 
 
 def test_an_agent_that_fails_too_often_stops_the_run(tmp_path: Path, server: ChatServer) -> None:
@@ -509,7 +565,7 @@ def test_an_endpoint_that_answers_badly(tmp_path: Path, reply: Reply, kind: str,
         backend = {"openai": {"base_url": server.base_url, "timeout": 1, "retries": 1}}
         write_recipe(tmp_path, "", backend=backend)
         said = guerdon(tmp_path, "run", "recipe.yaml").out
-    assert f"1 rollouts failed ({kind}), e.g. " in said and message in said
+    assert f"1 rollout failed ({kind}), e.g. " in said and message in said
     assert sorted(t.failure.kind if t.failure else "" for t in trajectories(tmp_path)) == ["", "", "", kind]
 
 

@@ -15,7 +15,7 @@ from command import additions, guerdon, trajectories, write_recipe
 from guerdon.errors import BackendError
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.recorder import Recorder
-from guerdon.rows import training_rows
+from guerdon.rows import choose, training_rows
 from guerdon.task import Message, Task
 from guerdon.trajectory import Score, Trajectory, Turn
 
@@ -106,6 +106,28 @@ def test_a_rewritten_history_is_kept_as_it_was_asked() -> None:
     assert last == [user("a"), reply("shorter"), user("c"), reply("z")]
     rows = list(training_rows([trajectory(recorder)]))
     assert [row["messages"] for row in rows] == [first, last]
+    assert [row["learn"] for row in rows] == [[1], [3]], "what the agent wrote is not the policy's"
+
+
+def test_each_reply_of_the_policy_is_learnt_once() -> None:
+    shots = [user("1 + 1?"), reply("2"), user("a")]
+    branch = [*shots, reply("b"), user("other")]
+    recorder, _ = recorded(["b", "c", "d"], shots, [*shots, reply("b"), user("more")], branch)
+    talks = [[*shots, reply("b"), user("more"), reply("c")], [*branch, reply("d")]]
+    rows = list(training_rows([trajectory(recorder)]))
+    assert [(row["messages"], row["learn"]) for row in rows] == [(talks[0], [3, 5]), (talks[1], [5])]
+
+
+def test_attempts_that_differ_only_in_the_ids_of_their_calls_are_one() -> None:
+    def attempt(call_id: str, result: str) -> Trajectory:
+        call = calls("add")
+        call["tool_calls"][0]["id"] = call_id
+        answered = [user("a"), call, {"role": "tool", "tool_call_id": call_id, "content": result}]
+        return trajectory(recorded([call, "4"], [user("a")], answered)[0])
+
+    attempts = [attempt("c1", "4"), attempt("c2", "4"), attempt("c3", "5")]
+    chosen = choose(attempts, min_reward=None, keep_top=1.0, seed=0)
+    assert sorted(t.messages[2]["content"] for t in chosen) == ["4", "5"]
 
 
 def test_a_second_conversation_starts_anew() -> None:
@@ -350,5 +372,5 @@ def test_a_backends_error_is_the_reason_also_when_a_client_wraps_it(tmp_path: Pa
     (tmp_path / "a.py").write_text(OPENAI_AGENT)
     with chat_server.serve(lambda _: chat_server.Reply(status=503, body="busy")) as server:
         write_recipe(tmp_path, server.base_url, additions(2), agent="./a.py:agent")
-        guerdon(tmp_path, "run", "recipe.yaml")
+        guerdon(tmp_path, "run", "recipe.yaml", code=1)
     assert [t.failure.kind if t.failure else "" for t in trajectories(tmp_path)] == ["http_503"] * 2

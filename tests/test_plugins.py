@@ -19,6 +19,7 @@ from guerdon.errors import ComponentError
 from guerdon.hookspecs import KINDS, Register
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry, load, require_extra
+from guerdon.settings import SettingError, validate
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -344,6 +345,33 @@ def test_a_function_in_a_file_needs_no_package(tmp_path: Path) -> None:
         load(registry.find("rewards", "./polite.py:polit"))
 
 
+def test_a_file_may_import_those_beside_it(tmp_path: Path) -> None:
+    path = list(sys.path)
+    for folder, score in (("one", 0.25), ("two", 0.5)):
+        (tmp_path / folder / "beside_pack").mkdir(parents=True)
+        (tmp_path / folder / "beside_pack" / "__init__.py").write_text(f"SCORE = {score}\n")
+        (tmp_path / folder / "beside.py").write_text("from beside_pack import SCORE\n")
+        (tmp_path / folder / "json.py").write_text("1 / 0\n")  # Python's own goes before it
+        (tmp_path / folder / "r.py").write_text("import json\nfrom beside import SCORE\ndef f(completion): return SCORE\n")
+        assert load(Registry(only(), tmp_path).find("rewards", f"./{folder}/r.py:f"))("") == score
+    assert sys.path == path
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import no_such_module", r"reward 'f' needs the module 'no_such_module', which is not installed$"),
+        ("from json import no_such_name", r"reward 'f': cannot import '.*/r.py': cannot import name 'no_such_name'"),
+    ],
+)
+def test_a_file_that_imports_what_is_not_there(tmp_path: Path, code: str, message: str) -> None:
+    """No pip line: anybody may own the package of a module's name."""
+    (tmp_path / "r.py").write_text(code + "\n")
+    with pytest.raises(ComponentError, match=message) as error:
+        load(Registry(only(), tmp_path).find("rewards", "./r.py:f"))
+    assert "pip" not in str(error.value)
+
+
 def test_an_attribute_of_a_module_needs_no_registration() -> None:
     registry = Registry(only())
     assert load(registry.find("rewards", "json:dumps")) is json.dumps
@@ -373,7 +401,7 @@ def test_a_missing_extra_says_what_to_install(here: "Site") -> None:
     with pytest.raises(ComponentError, match=rf"reward 'kind' needs no-such-library, not installed: {line}") as error:
         require_extra(found)
     assert error.value.kind == "missing_extra"
-    with pytest.raises(ComponentError, match=rf"needs 'no_such_library', which is not installed: {line}"):
+    with pytest.raises(ComponentError, match=rf"needs the module 'no_such_library', which is not installed: {line}"):
         load(found)
 
 
@@ -383,6 +411,30 @@ def test_an_extra_that_is_there_says_nothing(here: "Site") -> None:
     found = Registry(Plugins()).find("rewards", "kind")
     require_extra(found)
     assert load(found)("please") == 1.0
+
+
+# -- settings
+
+
+def test_a_type_that_cannot_be_resolved_leaves_the_others_checked() -> None:
+    def reward(completion: str, *, n: int = 3, odd: "OnlyForTypeCheckers" = None, words: "list[str]" = []) -> float:  # type: ignore[name-defined]  # noqa: F821, B006
+        return 1.0
+
+    assert validate("r", reward, {"n": "4", "odd": 5}) == {"n": 4, "odd": 5, "words": []}
+    for wrong in ({"n": "abc"}, {"words": 3}):
+        with pytest.raises(SettingError, match=next(iter(wrong))):
+            validate("r", reward, wrong)
+
+
+def test_settings_may_have_names_that_pydantic_uses_itself() -> None:
+    def reward(completion: str, *, copy: int = 1, schema: str = "", model_config: int = 2, _x: int = 3) -> float:
+        return 1.0
+
+    values = {"copy": 4, "schema": "s", "model_config": 5, "_x": 6}
+    assert validate("r", reward, values) == values
+    with pytest.raises(SettingError, match=r"^r: copy: .*\(got 'many'\)$") as error:
+        validate("r", reward, {"copy": "many"})
+    assert error.value.path == ("copy",)
 
 
 # -- hooks that many plugins hear

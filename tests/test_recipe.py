@@ -119,7 +119,7 @@ def test_check_says_what_will_run(tmp_path: Path) -> None:
     write_recipe(tmp_path, "http://127.0.0.1:9/v1", eval={"holdout": 1})
     told = guerdon(tmp_path, "check", "recipe.yaml", "--json").json
     assert told["ok"] is True and told["agent"].startswith("chat (guerdon ")
-    assert told["tasks"] == "3 tasks (prompt = question, answer = answer)" and told["eval"].startswith("1 tasks")
+    assert told["tasks"] == "3 tasks (prompt = question, answer = answer)" and told["eval"].startswith("1 task ")
     assert not (tmp_path / "runs").exists()
 
 

@@ -119,7 +119,7 @@ class Stoppable:
             for t in run.trajectories():
                 assert t.reward == 2.0 and t.failure is None
                 found[t.phase, t.iteration, t.attempt] += 1
-            assert found == {("eval", 0, 0): 4, ("eval", 1, 0): 4, ("train", 1, 0): 4, ("train", 1, 1): 4}
+            assert found == {("eval", 0, 0): 4, ("eval", 2, 0): 4, ("train", 1, 0): 4, ("train", 1, 1): 4}
             rows = (run.folder / "checkpoints" / "iteration-1" / "rows.jsonl").read_text().splitlines()
             assert len(rows) == 4, "the two attempts of a task are the same: one is learnt"
             assert not list((run.folder / "checkpoints").glob(".*"))
@@ -228,7 +228,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(stoppable: Stoppable, whole_gro
         ran = finish(stoppable.process, 130)
         name = list_runs(stoppable.folder / "runs")[-1].name
         assert ran.out.rstrip().endswith(
-            f"Interrupted. What is finished is kept; go on with: guerdon run --resume {name}"
+            f"Interrupted. What is finished is kept; go on with: guerdon run --resume runs/{name}"
         )
         assert ran.err.strip() == ""
         assert processes_with("GUERDON_TEST", str(stoppable.folder)) == []

@@ -221,6 +221,22 @@ def test_trls_signature_may_use_plural_names_too() -> None:
     assert values(trl, item("4"), item("5")) == [1.0, 0.0]
 
 
+def test_a_batch_may_ask_for_the_conversations() -> None:
+    def turns(completions: list[str], messages: list[list[Any]]) -> list[int]:
+        return [len(talk) for talk in messages]
+
+    assert values(turns, item("4"), item("5")) == [2.0, 2.0]
+    assert values(lambda completions, messages, **kwargs: turns(completions, messages), item("4")) == [2.0]
+
+
+def test_a_column_that_one_task_of_a_group_lacks_is_the_groups_error() -> None:
+    for reward in (lambda completions, hints: [1.0] * 2, lambda completions, hints, **kwargs: [1.0] * 2):
+        scores = call(reward, {}, [item("4", hint="h"), item("4")])
+        assert [s.error and (s.error.kind, s.error.message) for s in scores] == [
+            ("missing_column", "the tasks have no column 'hints'")
+        ] * 2
+
+
 # -- signatures -------------------------------------------------------------------------------------------------------
 
 
@@ -232,6 +248,20 @@ def test_shapes() -> None:
         shape(lambda: 1)
     with pytest.raises(RewardError, match=r"\*\*kwargs is TRL's signature, which has `completions`"):
         shape(lambda **kwargs: 1)
+
+
+def test_beside_a_singular_name_a_plural_one_is_a_column() -> None:
+    def one_of(completion: str, answers: list[str]) -> bool:
+        return completion in answers
+
+    assert shape(one_of).kind == "one"
+    check_wants(one_of, ["question", "answers"])
+    assert values(one_of, item("4", answers=["4", "four"]), item("5", answers=["4"])) == [1.0, 0.0]
+    with pytest.raises(RewardError, match=r"of one trajectory, and for 'answers', of a group .* completions, answers"):
+        check_wants(one_of, ["question"])
+    check_wants(lambda completion, answers=(): 1, ["question"])
+    with pytest.raises(RewardError, match=r"it asks for 'levels', which .* Did you mean 'level'"):
+        check_wants(lambda completion, levels: 1, ["level"])
 
 
 def test_wants_are_checked_against_the_columns() -> None:
@@ -281,13 +311,23 @@ def test_a_task_that_cannot_be_sent_is_an_error_of_its_own(tmp_path: Any) -> Non
         (score,) = workers.call(one, {}, [item("4", odd=lambda: None)], 5)
         assert score.error and score.error.kind == "not_sendable"
         assert workers.call(one, {}, [item("4")], 5)[0].value == 1.0
+        assert workers.call(one, {}, [item("4")], math.inf)[0].value == 1.0, "without a deadline"
 
 
 async def _slow(completion: str) -> float:
     return 0.5
 
 
-def test_an_inline_coroutine_goes_to_a_worker() -> None:
+class _Slow:
+    async def __call__(self, completion: str) -> float:
+        return 0.5
+
+
+_slow_object = _Slow()
+
+
+@pytest.mark.parametrize("name", ["_slow", "_slow_object"])
+def test_an_inline_coroutine_goes_to_a_worker(name: str) -> None:
     """In the engine's own event loop it could not be run to its end."""
     import asyncio
 
@@ -296,8 +336,8 @@ def test_an_inline_coroutine_goes_to_a_worker() -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        component = Component("rewards", "slow", f"{__file__}:_slow", inline=True)
-        reward = BoundReward(component, _slow, {}, "slow", 2.0, 10.0)
+        component = Component("rewards", "slow", f"{__file__}:{name}", inline=True)
+        reward = BoundReward(component, globals()[name], {}, "slow", 2.0, 10.0)
         with Scorer([reward], Scoring(workers=1)) as scorer:
             (scored,) = asyncio.run(scorer.score([item("4")]))
     assert scored.scores["slow"].value == 0.5 and scored.reward == 1.0

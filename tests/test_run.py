@@ -309,7 +309,7 @@ def test_runs_and_show(tmp_path: Path) -> None:
         guerdon(tmp_path, "rollout", "recipe.yaml")
     first, second = guerdon(tmp_path, "runs", "--json").json
     assert first["run"] != second["run"] and (first["state"], second["state"]) == ("finished", "finished")
-    assert first["after"] == 1.0 > first["before"] and second["after"] is None
+    assert first["newest"] == 1.0 > first["before"] and second["newest"] is None
     assert first["run"] in guerdon(tmp_path, "runs").out
 
     shown = guerdon(tmp_path, "show", first["run"]).out

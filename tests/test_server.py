@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -51,6 +52,16 @@ def folder() -> str:
 
 
 @pytest.fixture(scope="session")
+def model(folder: str) -> Any:
+    """The same model in this process, by transformers alone."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(1)
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+
+
+@pytest.fixture(scope="session")
 def server(folder: str) -> Iterator[httpx.Client]:
     command = [
         sys.executable,
@@ -92,33 +103,32 @@ def together(server: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[st
     return asyncio.run(all_of_them())
 
 
-def test_batched_greedy_tokens_equal_those_of_transformers_alone(server: httpx.Client, folder: str) -> None:
+def test_batched_greedy_tokens_equal_those_of_transformers_alone(server: httpx.Client, folder: str, model: Any) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    torch.set_num_threads(1)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     tokenizer = AutoTokenizer.from_pretrained(folder)
     lengths = [8, 3, 6, 4, 7]  # rows leave the batch in another order than they came
     answers = together(server, [ask(p, max_tokens=n) for p, n in zip(PROMPTS, lengths, strict=True)])
     for prompt, length, answer in zip(PROMPTS, lengths, answers, strict=True):
         messages = [{"role": "user", "content": prompt}]
         text = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False)
-        ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")["input_ids"]
-        alone = model.generate(ids, max_new_tokens=length, do_sample=False, attention_mask=torch.ones_like(ids))
-        assert answer["prompt_token_ids"] == ids[0].tolist()
-        assert answer["choices"][0]["token_ids"] == alone[0, ids.shape[1] :].tolist()
-        with torch.no_grad():
-            logprobs = torch.log_softmax(model(alone).logits[0].float(), -1)
-        for i, entry in enumerate(answer["choices"][0]["logprobs"]["content"]):
-            position = ids.shape[1] + i
-            assert entry["logprob"] == pytest.approx(logprobs[position - 1, alone[0, position]].item(), abs=1e-3)
+        asked = tokenizer(text, add_special_tokens=False)["input_ids"]
+        assert answer["prompt_token_ids"] == asked
+        choice = answer["choices"][0]
+        with (
+            torch.no_grad()
+        ):  # each token is the likeliest after those before it, so all are what greedy decoding gives
+            logits = model(torch.tensor([asked + choice["token_ids"]])).logits[0, len(asked) - 1 : -1]
+        best = torch.log_softmax(logits, -1).max(-1)
+        assert choice["token_ids"] == best.indices.tolist() and len(choice["token_ids"]) == length
+        assert [e["logprob"] for e in choice["logprobs"]["content"]] == pytest.approx(best.values.tolist(), abs=1e-3)
 
 
 def test_a_seed_gives_the_same_reply_alone_and_in_a_batch(server: httpx.Client) -> None:
-    body = ask("Write a line about rain.", temperature=1.0, seed=7, n=2, max_tokens=10)
+    body = ask("Write a line about rain.", temperature=1.0, seed=7, n=2, max_tokens=6)
     alone = chat(server, body)
-    others = [ask(p, temperature=1.0) for p in PROMPTS]
+    others = [ask(p, temperature=1.0, max_tokens=4) for p in PROMPTS[:3]]
     batched = together(server, [*others, body])[-1]
     ids = [c["token_ids"] for c in alone["choices"]]
     assert [c["token_ids"] for c in batched["choices"]] == ids
@@ -156,7 +166,7 @@ def test_stop_strings_cut_the_text_and_length_ends_it(server: httpx.Client) -> N
 
 @pytest.mark.parametrize("temperature", [0, 1.3])
 def test_the_second_prompt_begins_with_the_first_and_its_reply(server: httpx.Client, temperature: float) -> None:
-    first = ask("Say something odd about 17 crabs.", temperature=temperature, seed=3, max_tokens=20, tools=[TOOL])
+    first = ask("Say something odd about 17 crabs.", temperature=temperature, seed=3, max_tokens=10, tools=[TOOL])
     one = chat(server, first)
     reply = one["choices"][0]["message"]
     as_clients_write_it = {**reply, "content": [{"type": "text", "text": reply["content"]}]}
@@ -164,6 +174,32 @@ def test_the_second_prompt_begins_with_the_first_and_its_reply(server: httpx.Cli
     two = chat(server, {**first, "messages": messages})
     so_far = one["prompt_token_ids"] + one["choices"][0]["token_ids"]
     assert two["prompt_token_ids"][: len(so_far)] == so_far
+
+
+def test_a_tool_call_by_the_model_and_what_comes_after_it(server: httpx.Client) -> None:
+    """Examples in the conversation have the model, which knows no tools, copy their form."""
+    said = []
+    for expression, value in (("12*7", "84"), ("31+5", "36"), ("90-4", "86")):
+        function = {"name": "calculate", "arguments": json.dumps({"expression": expression})}
+        call = {"id": f"call_{value}", "type": "function", "function": function}
+        said += [
+            {"role": "user", "content": f"What is {expression}?"},
+            {"role": "assistant", "content": None, "tool_calls": [call]},
+            {"role": "tool", "tool_call_id": call["id"], "content": value},
+            {"role": "assistant", "content": value},
+        ]
+    said += ask("What is 23+14?")["messages"]
+    one = chat(server, ask("", messages=said, tools=[TOOL], max_tokens=50))
+    choice = one["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] == "calculate"
+    assert json.loads(call["function"]["arguments"]) == {"expression": "23+14"}
+    said += [choice["message"], {"role": "tool", "tool_call_id": call["id"], "content": "37"}]
+    two = chat(server, ask("", messages=said, tools=[TOOL]))
+    so_far = one["prompt_token_ids"] + choice["token_ids"]
+    assert two["prompt_token_ids"][: len(so_far)] == so_far
+    assert two["choices"][0]["message"]["content"] == "37" and two["choices"][0]["finish_reason"] == "stop"
 
 
 def test_odd_tool_calls_survive_to_the_next_prompt_token_for_token(folder: str) -> None:
@@ -239,37 +275,33 @@ def test_unknown_fields_are_ignored_and_broken_json_is_not(server: httpx.Client)
     assert server.post("/v1/chat/completions", content=b"{").status_code == 400
 
 
-def make_adapter(folder: str, target: Path) -> Path:
+@pytest.fixture(scope="session")
+def adapter(model: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random LoRA adapter by peft, large enough to change replies, and what the model then says by peft alone."""
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
 
+    target = tmp_path_factory.mktemp("lora")
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     config = LoraConfig(r=4, lora_alpha=8, target_modules="all-linear", init_lora_weights=False)
     peft = get_peft_model(model, config)
     peft.save_pretrained(str(target))
     with torch.no_grad():
         logprobs = torch.log_softmax(peft(torch.tensor([[1, 9690, 198]])).logits[0, -1], -1)
     torch.save(logprobs, target / "expected.pt")
+    peft.unload()
     return target
 
 
-@pytest.fixture(scope="session")
-def adapter(folder: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_adapter(folder, tmp_path_factory.mktemp("lora"))
-
-
 def test_adapters_are_loaded_used_and_taken_out_without_a_trace(server: httpx.Client, adapter: Path) -> None:
-    before = chat(server, ask("What is 2 + 2?"))
+    base = ask("What is 2 + 2?", max_tokens=4)
+    tuned = {**base, "model": "smollm2-135m-v1"}
+    before = chat(server, base)
     load = {"lora_name": "smollm2-135m-v1", "lora_path": str(adapter)}
     assert server.post("/v1/load_lora_adapter", json=load).status_code == 200
     assert server.post("/v1/load_lora_adapter", json=load).status_code == 400
     names = [m["id"] for m in server.get("/v1/models").json()["data"]]
     assert names == ["smollm2-135m", "smollm2-135m-v1"]
-    tuned = ask("What is 2 + 2?", model="smollm2-135m-v1")
-    base = ask("What is 2 + 2?")
     answers = together(server, [base, tuned, base, tuned])
     assert answers[0]["choices"][0]["token_ids"] == answers[2]["choices"][0]["token_ids"]
     assert answers[1]["choices"][0]["token_ids"] == answers[3]["choices"][0]["token_ids"]
@@ -281,13 +313,11 @@ def test_adapters_are_loaded_used_and_taken_out_without_a_trace(server: httpx.Cl
     assert server.post("/v1/load_lora_adapter", json={**load, "lora_path": "/nowhere"}).status_code == 404
 
 
-def test_a_merged_adapter_computes_what_peft_does_and_leaves_no_trace(folder: str, adapter: Path) -> None:
+def test_a_merged_adapter_computes_what_peft_does_and_leaves_no_trace(model: Any, adapter: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM
 
     from guerdon_backends.lora import Swapper, read_adapter
 
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     swapper = Swapper(model)
     loaded = read_adapter("a", adapter)
@@ -300,9 +330,12 @@ def test_a_merged_adapter_computes_what_peft_does_and_leaves_no_trace(folder: st
     assert all(torch.equal(weight, before[name]) for name, weight in model.named_parameters())
 
 
-def test_the_backend_swaps_adapters_and_survives_one_death(folder: str, adapter: Path) -> None:
+def test_the_backend_swaps_adapters_and_survives_one_death(
+    folder: str, adapter: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     task = Task("1", "What is 2 + 2?")
-    body = ask("What is 2 + 2?", max_tokens=4)
+    body = ask("What is 2 + 2?", max_tokens=2)
+    monkeypatch.setenv("PYTHONFAULTHANDLER", "1")
 
     async def main() -> None:
         async with transformers(folder, threads=1) as endpoint:
@@ -314,14 +347,17 @@ def test_the_backend_swaps_adapters_and_survives_one_death(folder: str, adapter:
             await endpoint.load_adapter(adapter)
             assert endpoint.model == "smollm2-135m-v2"
             pid = endpoint.process.pid  # type: ignore[attr-defined]
-            os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGABRT)
             again = await asyncio.gather(*(endpoint.complete(body, task) for _ in range(3)))
             assert all(a["choices"][0]["token_ids"] == tuned["choices"][0]["token_ids"] for a in again)
+            (warning,) = [m for m in caplog.messages if "Starting it again" in m]
+            assert "died (killed by signal 6). The end of its log:\n" in warning
+            assert re.search(r'File ".*server.py", line \d+ in main', warning)  # by Python's fault handler
             await endpoint.load_adapter(None)
             again_base = await endpoint.complete(body, task)
             assert again_base["choices"][0]["token_ids"] == base["choices"][0]["token_ids"]
             os.kill(endpoint.process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
-            with pytest.raises(BackendError, match="died \\(killed by signal 9\\)") as error:
+            with pytest.raises(BackendError, match=r"died \(killed by signal 9\)\. Its log is empty") as error:
                 await endpoint.complete(body, task)
             assert error.value.kind == "server_died"
 

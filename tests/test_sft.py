@@ -24,6 +24,8 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 UNMARKED = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+# the end of the turn marked apart from the text
+SPLIT = CHATML.replace("{% for c in", "{% endgeneration %}{{ '\\n' }}{% generation %}{% for c in")
 FORGETFUL = UNMARKED.replace("{{ m.content }}{% for c", "{{ m.content if loop.last else '' }}{% for c")
 
 TOOLS = [{"type": "function", "function": {"name": "calculate", "parameters": {}}}]
@@ -140,6 +142,22 @@ def test_the_assistants_messages_are_learnt_up_to_their_end(tokenizer: Any, temp
     text = tokenizer.decode(row["input_ids"])
     assert text.startswith("[calculate]<|im_start|>user\nWhat is 12*7?<|im_end|>\n<|im_start|>assistant\n<calc")
     assert text.endswith("### 84 ###<|im_end|>")
+
+
+@pytest.mark.parametrize(
+    ("template", "spans"),
+    [(CHATML, "one to a message"), (UNMARKED, "none"), (SPLIT, "two to a message")],
+)
+def test_only_the_messages_named_are_learnt(tokenizer: Any, template: str, spans: str) -> None:
+    """Examples in a prompt, say: they stay in the row, and are masked."""
+    shot = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "two"}]
+    rows = [{"messages": [*shot, *TALK], "learn": [3, 5]}, {"messages": [*shot, *TALK]}]
+    tokenizer.chat_template = template
+    named, every = token_rows(tokenizer, rows, 4096).rows
+    tokenizer.chat_template = CHATML
+    assert learnt(tokenizer, named) == "<calculate 12*7><|im_end|>### 84 ###<|im_end|>"
+    assert learnt(tokenizer, every) == "two<|im_end|><calculate 12*7><|im_end|>### 84 ###<|im_end|>"
+    assert named["input_ids"] == every["input_ids"]
 
 
 def test_a_template_that_rewrites_the_past_is_refused(tokenizer: Any) -> None:

@@ -4,10 +4,11 @@ A reference is a registered name (`numeric`), a name in a package (`guerdon-brev
 (`pkg.module:attr`) or a function in a file (`./polite.py:polite`).
 """
 
+import contextlib
 import re
 import sys
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from importlib import import_module
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from operator import attrgetter
@@ -108,14 +109,17 @@ def load(component: Component) -> Any:
 
 
 def missing(component: Component, error: ImportError) -> ComponentError | None:
-    """The error for a dependency that is not installed; `None` when it is the component's own fault."""
+    """The error for a dependency that is not installed; `None` when it is the component's own fault.
+
+    Only for an extra there is a pip line: the name of a module need not be that of a package.
+    """
     wanted = (error.name or "").partition(".")[0]
     own = component.target.partition(":")[0].partition(".")[0]
-    if not wanted or wanted == own:
+    if not wanted or wanted == own or not (component.extra or isinstance(error, ModuleNotFoundError)):
         return None
-    line = f"pip install '{component.package}[{component.extra}]'" if component.extra else f"pip install {wanted}"
+    line = f": pip install '{component.package}[{component.extra}]'" if component.extra else ""
     return ComponentError(
-        f"{_SINGULAR[component.kind]} {component.name!r} needs {wanted!r}, which is not installed: {line}",
+        f"{_SINGULAR[component.kind]} {component.name!r} needs the module {wanted!r}, which is not installed{line}",
         kind="missing_extra",
     )
 
@@ -167,9 +171,30 @@ def _module_from_file(path: Path) -> Any:
     module = module_from_spec(spec)
     sys.modules[name] = module
     try:
-        spec.loader.exec_module(module)
+        with _beside(path.parent):
+            spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
     module.__dict__["__guerdon_stamp__"] = stamp
     return module
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Within this context the files in `folder` can be imported; what is installed goes before them.
+
+    Those of another folder are forgotten first: two folders may each have a `helpers.py`.
+    """
+    for name, module in list(sys.modules.items()):
+        if getattr(module, "__guerdon_folder__", folder) != folder:
+            del sys.modules[name]
+    before = set(sys.modules)
+    sys.path.append(str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in sys.modules.keys() - before:
+            if folder in Path(getattr(sys.modules[name], "__file__", None) or "").parents:
+                sys.modules[name].__dict__["__guerdon_folder__"] = folder

@@ -2,7 +2,8 @@
 
 A reward's positional parameters name what it wants: `completion`, `answer`, `prompt`, `task`, `trajectory`, or any
 column of the task. Plural names (`completions`, `answers`, a column's name + s ...) make it a batch reward: it is
-called once for a group and returns a list. A function with `**kwargs` and `completions` has TRL's signature and is
+called once for a group and returns a list. Beside a singular one (`completion, answers`) a plural name can only be a
+column's. A function with `**kwargs` and `completions` has TRL's signature and is
 called as TRL would: completions as lists of messages, and every column as a list.
 """
 
@@ -76,7 +77,13 @@ def shape(function: Callable[..., Any]) -> Shape:
         raise RewardError(
             f"{name}{inspect.signature(function)}: it asks for nothing; name e.g. `completion` and `answer`"
         )
-    return Shape("batch" if set(wants) & set(MANY) else "one", wants, optional)
+    several = set(wants) & MANY.keys() and not set(wants) & set(MANY.values())
+    return Shape("batch" if several else "one", wants, optional)
+
+
+def is_async(function: Callable[..., Any]) -> bool:
+    """Whether it is written as a coroutine, a callable object too."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def check_wants(function: Callable[..., Any], columns: Sequence[str]) -> None:
@@ -86,10 +93,26 @@ def check_wants(function: Callable[..., Any], columns: Sequence[str]) -> None:
         RewardError: names the parameter, and what there is.
     """
     how = shape(function)
-    known = {*ONE, *MANY, *columns, *(f"{c}s" for c in columns), *_TRL}
+    known = {*ONE, *columns}
+    if how.kind != "one":
+        known |= {*MANY, *(f"{c}s" for c in columns)}
     for name in how.wants:
-        if name not in known and name not in how.optional:
-            raise RewardError(f"it asks for {name!r}, which the tasks do not have.{near_miss(name, known - _TRL)}")
+        if name in known or name in how.optional or (how.kind == "trl" and name in _TRL):
+            continue
+        if name in MANY:
+            raise RewardError(_mixed(how, name))
+        raise RewardError(f"it asks for {name!r}, which the tasks do not have.{near_miss(name, known)}")
+
+
+def _mixed(how: Shape, plural: str) -> str:
+    one = {name: MANY.get(name, name) for name in how.wants if name in MANY or name in MANY.values()}
+    many = {single: name for name, single in MANY.items()}
+    singular = next(name for name in one if name in many)
+    return (
+        f"it asks for {singular!r}, of one trajectory, and for {plural!r}, of a group (the tasks have no column "
+        f"{plural!r}): write {', '.join(one.values())} to be called for each trajectory, "
+        f"or {', '.join(many[name] for name in one.values())} to be called for a group and return a list"
+    )
 
 
 _TRL = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric"})
@@ -103,8 +126,7 @@ def call(function: Callable[..., Any], settings: Mapping[str, Any], items: Seque
     how = shape(function)
     if how.kind == "one":
         return [_guarded(partial(_one, function, how, settings, *item), 1)[0] for item in items]
-    batch = _trl_arguments(how, items) if how.kind == "trl" else _batch_arguments(how, items)
-    return _guarded(lambda: _many(function, {**batch, **settings}, len(items)), len(items))
+    return _guarded(partial(_many, function, how, settings, items), len(items))
 
 
 def _guarded(run: Callable[[], list[Score]], count: int) -> list[Score]:
@@ -144,8 +166,9 @@ def _one(
     return [as_score(_finish(function(**arguments, **settings)))]
 
 
-def _many(function: Callable[..., Any], arguments: Mapping[str, Any], count: int) -> list[Score]:
-    values = _finish(function(**arguments))
+def _many(function: Callable[..., Any], how: Shape, settings: Mapping[str, Any], items: Sequence[Item]) -> list[Score]:
+    arguments = _trl_arguments(how, items) if how.kind == "trl" else _batch_arguments(how, items)
+    values, count = _finish(function(**{**arguments, **settings})), len(items)
     if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__"):
         raise RewardError(f"it returned {_shown(values)} for {count} completions; a list is needed", kind="not_a_list")
     if len(values) != count:
@@ -203,11 +226,11 @@ def _shown(value: Any) -> str:
 def _batch_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
     arguments: dict[str, Any] = {}
     for name in how.wants:
-        single = MANY.get(name) or name.removesuffix("s")
+        single = MANY.get(name, name)
         if single in ONE:
             arguments[name] = [ONE[single](*item) for item in items]
             continue
-        column = name if all(name in task.fields for task, _ in items) else single
+        column = name if all(name in task.fields for task, _ in items) else name.removesuffix("s")
         if all(column in task.fields for task, _ in items):
             arguments[name] = [task.fields[column] for task, _ in items]
         elif name not in how.optional:

@@ -1,6 +1,7 @@
 """Run an agent over tasks, many at a time; every rollout ends as a trajectory, whatever happens in it."""
 
 import asyncio
+import ctypes
 import inspect
 import logging
 import time
@@ -13,6 +14,7 @@ from guerdon.errors import AgentError, ComponentError, GuerdonError
 from guerdon.gateway import Gateway
 from guerdon.policy import Endpoint, Policy
 from guerdon.recipe import Rollout
+from guerdon.recorder import Recorder
 from guerdon.registry import missing
 from guerdon.resolve import Bound, takes_task
 from guerdon.task import Task
@@ -25,6 +27,9 @@ Agent = Callable[[Task, Policy], Awaitable[str]]
 
 ENOUGH_TO_JUDGE = 8
 """Rollouts before the rate of failures can stop a run."""
+
+GRACE_SECONDS = 3.0
+"""For an agent to end once it is cancelled; then it is left behind."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +64,7 @@ class RolloutRunner:
         # the demonstrations' endpoint is handed the whole task, the agent never is
         with self.gateway.recorder(self.endpoint, attempt.task, self.sampling) as recorder:
             started = time.perf_counter()
-            completion: str | None = None
-            failure: Failure | None = None
-            deadline = asyncio.timeout(self.settings.timeout)
-            INTERRUPTIBLE.set(True)  # in this task, and in those that the agent starts
-            try:
-                async with deadline:
-                    answer: Any = await self.agent(attempt.task.for_agent(self.expose), recorder)
-                if isinstance(answer, str):
-                    completion = answer
-                else:
-                    kind = type(answer).__name__
-                    failure = Failure("no_completion", f"the agent returned {kind}, not its answer as text")
-            except (Blocked, BaseExceptionGroup) as error:
-                failure = self._blocked(error)
-            except (Exception, SystemExit) as error:
-                if deadline.expired():
-                    failure = Failure("timeout", f"the rollout took longer than {self.settings.timeout:g} s")
-                else:
-                    failure = _failure(recorder.error or error)
-            finally:
-                INTERRUPTIBLE.set(False)
+            outcome = await self._outcome(attempt.task.for_agent(self.expose), recorder)
             return Trajectory(
                 id=attempt.id,
                 task_id=attempt.task.id,
@@ -90,10 +75,37 @@ class RolloutRunner:
                 model=self.model,
                 turns=tuple(recorder.turns),
                 tools=tuple(recorder.tools),
-                completion=completion,
-                failure=failure,
+                completion=outcome if isinstance(outcome, str) else None,
+                failure=outcome if isinstance(outcome, Failure) else None,
                 seconds=round(time.perf_counter() - started, 6),
             )
+
+    async def _outcome(self, task: Task, recorder: Recorder) -> str | Failure:
+        """The agent's answer, or why there is none; the agent is over then, or left behind."""
+        # a task of its own: a cancellation that it raises or swallows is its own affair
+        agent = asyncio.create_task(self._answer(task, recorder))
+        try:
+            await asyncio.wait([agent], timeout=self.settings.timeout)
+            late = not agent.done()
+        finally:
+            await _end(agent)
+        if late:
+            return Failure("timeout", f"the rollout took longer than {self.settings.timeout:g} s")
+        if agent.cancelled():
+            return Failure("cancelled", "the agent was cancelled, by itself or by a library that it uses")
+        return agent.result()
+
+    async def _answer(self, task: Task, recorder: Recorder) -> str | Failure:
+        INTERRUPTIBLE.set(True)  # in this asyncio task, and in those that the agent starts
+        try:
+            answer: Any = await self.agent(task, recorder)
+        except (Blocked, BaseExceptionGroup) as error:
+            return self._blocked(error)
+        except (Exception, SystemExit) as error:
+            return _failure(recorder.error or error)
+        if isinstance(answer, str):
+            return answer
+        return Failure("no_completion", f"the agent returned {type(answer).__name__}, not its answer as text")
 
     def _blocked(self, error: BaseException) -> Failure:
         if isinstance(error, BaseExceptionGroup) and not error.subgroup(Blocked):
@@ -139,6 +151,19 @@ class RolloutRunner:
                 f"{failed} of {finished} rollouts failed, more than rollout.max_failures "
                 f"({self.settings.max_failures:g}) allows; the last ({last.failure.kind}): {last.failure.message}"
             )
+
+
+async def _end(agent: "asyncio.Task[Any]") -> None:
+    """Cancel an agent's task if it still runs; one that swallows this is left behind, and holds nobody up."""
+    agent.cancel()
+    try:
+        await asyncio.wait([agent], timeout=GRACE_SECONDS)
+    finally:
+        if not agent.done():
+            log.warning("an agent goes on though it was cancelled; it is left behind")
+            asyncio.tasks._unregister_task(agent)  # asyncio.run would wait for it at its end
+            # and never destroyed: a coroutine that swallows everything would spin when Python closes it
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(agent))
 
 
 def _failure(error: BaseException) -> Failure:

@@ -2,7 +2,9 @@
 
 Where the server gave token ids, a row is made of exactly those: each turn's prompt extends what came before, and only
 what the model sampled is learnt. A turn whose prompt does not extend the turn before starts a row of its own. Nothing
-is tokenised again. Trajectories without ids (another model's, or demonstrations) become rows of messages.
+is tokenised again. Trajectories without ids (another model's, or demonstrations) become rows of messages, with the
+indices of those to learn: the policy's replies, each in one row. Examples in a prompt, and replies that the agent
+edited, are not the policy's.
 """
 
 import json
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from guerdon.task import Message
 from guerdon.trajectory import Trajectory
 
 IGNORE = -100
@@ -22,16 +25,25 @@ def choose(
     """Those worth training on: at or above `min_reward`, of these the best `keep_top`, in a shuffled order.
 
     Without `min_reward`, a positive reward is asked for: a trajectory that earned nothing is never trained on. Of
-    attempts at one task that are the same to the letter, one is taken.
+    attempts at one task that are the same to the letter, the ids of tool calls aside, one is taken.
     """
     good = [t for t in trajectories if t.failure is None and _earns(t.reward, min_reward)]
-    good = list({(t.task_id, json.dumps(t.messages, sort_keys=True)): t for t in reversed(good)}.values())
+    good = list({(t.task_id, _text(t.messages)): t for t in reversed(good)}.values())
     rng = random.Random(seed)
     rng.shuffle(good)
     good.sort(key=lambda t: t.reward or 0.0, reverse=True)
     kept = good[: max(1, int(len(good) * keep_top))]
     rng.shuffle(kept)
     return kept
+
+
+def _text(messages: Sequence[Message]) -> str:
+    """A conversation without the ids of its tool calls, which are drawn anew for each attempt."""
+    bare = []
+    for message in messages:
+        calls = [{**c, "id": ""} if isinstance(c, dict) else c for c in message.get("tool_calls") or ()]
+        bare.append({**message, "tool_calls": calls, "tool_call_id": ""})
+    return json.dumps(bare, sort_keys=True)
 
 
 def _earns(reward: float | None, least: float | None) -> bool:
@@ -65,13 +77,16 @@ def _id_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
 
 def _message_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
     tools = list(trajectory.tools)
-    before: list[Any] = []
+    before: list[Message] = []
+    learn: list[int] = []
     for turn, conversation in zip(trajectory.turns, trajectory.conversations(), strict=True):
-        if before and turn.keep < len(before):
-            yield {"messages": before, "tools": tools}
+        if turn.keep < len(before):
+            yield {"messages": before, "tools": tools, "learn": learn}
+            learn = []
         before = conversation
+        learn.append(len(conversation) - 1)
     if before:
-        yield {"messages": before, "tools": tools}
+        yield {"messages": before, "tools": tools, "learn": learn}
 
 
 def write_rows(path: Path, trajectories: Sequence[Trajectory]) -> int:

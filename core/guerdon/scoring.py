@@ -1,7 +1,6 @@
 """Score trajectories with a recipe's rewards, apply its rule for failures, and keep count."""
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -9,7 +8,7 @@ from dataclasses import replace
 from guerdon.errors import RewardError
 from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward
-from guerdon.reward import Item, call, shape
+from guerdon.reward import Item, call, is_async, shape
 from guerdon.tally import Tally
 from guerdon.trajectory import Score, Trajectory
 from guerdon.workers import Workers
@@ -63,7 +62,7 @@ class Scorer:
         return [replace(s, weight=reward.weight, value=0.0 if s.error and zero else s.value) for s in scores]
 
     async def _call(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
-        if reward.component.inline and not inspect.iscoroutinefunction(reward.function):
+        if reward.component.inline and not is_async(reward.function):
             return call(reward.function, reward.settings, items)
         loop = asyncio.get_running_loop()
         # one item a call where the reward takes one: its deadline then is its own

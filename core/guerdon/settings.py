@@ -4,11 +4,13 @@ A function may carry `renamed`, a mapping from names that its settings once had 
 they are translated, with a note.
 """
 
+import contextlib
 import inspect
 import re
 import textwrap
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -43,11 +45,16 @@ def settings_model(function: Callable[..., Any]) -> type[BaseModel]:
     """
     hints = _hints(function)
     fields: dict[str, Any] = {
-        name: (hints.get(name, Any), Field(default=... if p.default is p.empty else p.default))
+        _field(name): (hints.get(name, Any), Field(default=... if p.default is p.empty else p.default, alias=name))
         for name, p in _parameters(function).items()
     }
     name = getattr(function, "__name__", type(function).__name__)
     return create_model(name, __config__=_FORBID, **fields)
+
+
+def _field(name: str) -> str:
+    """A field's name that pydantic has no use for itself, as it has for `copy`; its alias is what users write."""
+    return f"setting_{name}" if hasattr(BaseModel, name) or name.startswith("_") else name
 
 
 _FORBID = ConfigDict(extra="forbid", arbitrary_types_allowed=True, protected_namespaces=())
@@ -63,18 +70,26 @@ def validate(
     Raises:
         SettingError: an unknown setting, or a value of the wrong type.
     """
-    model = settings_model(function)
-    given = _translate(what, function, given, model, notes if notes is not None else [])
+    known = _parameters(function)
+    given = _translate(what, function, given, known, notes if notes is not None else [])
     for name in given:
-        if name not in model.model_fields:
-            raise SettingError(f"{what} has no setting {name!r}.{near_miss(name, model.model_fields)}", (name,))
+        if name not in known:
+            raise SettingError(f"{what} has no setting {name!r}.{_instead(name, function, known)}", (name,))
     try:
-        return dict(model(**given))
+        made = settings_model(function)(**given)
+        return {name: getattr(made, _field(name)) for name in known}
     except ValidationError as error:
         first = error.errors()[0]
         path = tuple(first["loc"])
         shown = f" (got {first['input']!r})" if first["type"] != "missing" else ""
         raise SettingError(f"{what}: {'.'.join(map(str, path))}: {first['msg']}{shown}", path) from None
+
+
+def _instead(name: str, function: Callable[..., Any], known: Collection[str]) -> str:
+    parameter = inspect.signature(function).parameters.get(name)
+    if parameter and parameter.default is not parameter.empty:
+        return f" Settings are keyword-only: put `*,` before `{name}` in its signature"
+    return near_miss(name, known)
 
 
 def describe(function: Callable[..., Any]) -> tuple[str, list[Setting]]:
@@ -99,27 +114,31 @@ def _parameters(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
 
 
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
+    """The settings' types; one with names that only a type checker sees is left out, and so is not checked."""
     target = inspect.unwrap(function)
     if not inspect.isroutine(target):  # a callable object
         target = type(target).__call__
-    try:
-        return get_type_hints(target, include_extras=True)
-    except (NameError, TypeError):  # names that only a type checker sees: such settings are not checked
-        return {}
+    names, hints = getattr(target, "__globals__", {}), dict[str, Any]()
+    for name, p in _parameters(function).items():
+        if p.annotation is not p.empty:
+            only = SimpleNamespace(__annotations__={name: p.annotation})
+            with contextlib.suppress(Exception):  # an annotation may be any expression
+                hints |= get_type_hints(only, names, include_extras=True)
+    return hints
 
 
 def _translate(
     what: str,
     function: Callable[..., Any],
     given: Mapping[str, Any],
-    model: type[BaseModel],
+    known: Collection[str],
     notes: list[str],
 ) -> dict[str, Any]:
     renamed: Mapping[str, str] = getattr(function, "renamed", {})
     out: dict[str, Any] = {}
     for name, value in given.items():
         today = renamed.get(name, name)
-        if name not in model.model_fields and today in model.model_fields:
+        if name not in known and today in known:
             if today in given:
                 raise SettingError(f"{what}: {name!r} is an old name of {today!r}; give one of them", (name,))
             notes.append(f"{what}: {name!r} is now {today!r}")

@@ -75,10 +75,10 @@ def hold_out(tasks: Sequence[Task], spec: Eval, seed: int) -> tuple[list[Task], 
     """
     wanted = spec.holdout or 0
     if wanted > 1 and wanted != int(wanted):
-        raise TaskError(f"eval.holdout is a number of tasks, or a fraction below 1, not {wanted:g}")
+        raise TaskError(f"give a number of tasks, or a fraction below 1, not {wanted:g}")
     count = int(wanted) if wanted >= 1 else max(1, round(wanted * len(tasks)))
     if count >= len(tasks):
-        raise TaskError(f"eval.holdout keeps back {count} of {len(tasks)} tasks: none is left to train on")
+        raise TaskError(f"keeps back {count} of {counted(tasks, 'task')}: none is left to train on")
     held = set(random.Random(f"holdout-{seed}").sample(range(len(tasks)), count))
     train = [t for i, t in enumerate(tasks) if i not in held]
     return train, [t for i, t in enumerate(tasks) if i in held]

@@ -26,6 +26,9 @@ from guerdon.worker import receive, send
 START_SECONDS = 60.0
 """For a worker to start and import a reward; not part of a call's deadline."""
 
+LONGEST_MS = 2**31 - 1
+"""What `poll` takes: 24 days, which is for ever."""
+
 
 class Workers:
     """At most `count` worker processes, started when they are needed and kept warm."""
@@ -127,7 +130,7 @@ class _Worker:
             send(self.process.stdin, message)
             answer = select.poll()
             answer.register(self.process.stdout, select.POLLIN)
-            if not answer.poll(timeout * 1000):
+            if not answer.poll(min(timeout * 1000, LONGEST_MS)):
                 raise _Lost("timeout", late.format(timeout) + "; its worker was killed", timeout)
             return receive(self.process.stdout)
         except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:

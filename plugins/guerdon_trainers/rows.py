@@ -1,14 +1,16 @@
 """From a job's rows to token rows: `input_ids`, and `labels` that are -100 where nothing is learnt.
 
 Rows that carry token ids keep them. Rows that carry messages go through the tokenizer's chat template; the assistant's
-messages are learnt, each up to its end-of-turn token: what a server would have sampled.
+messages (of these the ones in `learn`, where a row has that) are learnt, each up to its end-of-turn token: what a
+server would have sampled.
 """
 
 import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -69,15 +71,21 @@ def token_rows(tokenizer: Any, rows: Iterable[Mapping[str, Any]], max_length: in
     return made
 
 
-def token_row(tokenizer: Any, messages: Sequence[Message], tools: Sequence[Mapping[str, Any]] = ()) -> TokenRow:
-    """One conversation as token ids, learnt on the assistant's messages.
+def token_row(
+    tokenizer: Any,
+    messages: Sequence[Message],
+    tools: Sequence[Mapping[str, Any]] = (),
+    learn: Collection[int] | None = None,
+) -> TokenRow:
+    """One conversation as token ids, learnt on the assistant's messages: those with an index in `learn`, or all.
 
     Uses the template's `{% generation %}` marks; without them, renders the conversation message by message, and raises
     `TrainingError` if the template then rewrites what came before.
     """
     plain = [_plain(message) for message in messages]
     marked = bool(re.search(r"\{%-?\s*generation\b", _template(tokenizer)))
-    ids, mask = (_by_marks if marked else _by_prefix)(tokenizer, plain, list(tools) or None)
+    chosen = {i for i, m in enumerate(plain) if m["role"] == "assistant" and (learn is None or i in learn)}
+    ids, mask = (_by_marks if marked else _by_prefix)(tokenizer, plain, list(tools) or None, chosen)
     _unlearn_after_end(tokenizer, ids, mask)
     end = max((i for i, learnt in enumerate(mask, 1) if learnt), default=len(ids))
     labels = [token if learnt else MASKED for token, learnt in zip(ids, mask, strict=True)]
@@ -92,7 +100,8 @@ def _row(tokenizer: Any, row: Mapping[str, Any], number: int) -> TokenRow:
         return {"input_ids": ids, "labels": labels}
     if "messages" in row:
         tools = row.get("tools") or ()
-        return token_row(tokenizer, row["messages"], json.loads(tools) if isinstance(tools, str) else tools)
+        tools = json.loads(tools) if isinstance(tools, str) else tools
+        return token_row(tokenizer, row["messages"], tools, row.get("learn"))
     raise TrainingError(
         f"Training row {number} has neither input_ids with labels nor messages; it has {', '.join(row) or 'nothing'}."
     )
@@ -131,14 +140,25 @@ def _template(tokenizer: Any) -> str:
     return template if isinstance(template, str) else " ".join(template.values())
 
 
-def _by_marks(tokenizer: Any, messages: list[Message], tools: Any) -> tuple[list[int], list[int]]:
+def _by_marks(tokenizer: Any, messages: list[Message], tools: Any, chosen: set[int]) -> tuple[list[int], list[int]]:
     made = tokenizer.apply_chat_template(
         messages, tools=tools, tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    return list(made["input_ids"]), list(made["assistant_masks"])
+    ids, mask = list(made["input_ids"]), list(made["assistant_masks"])
+    assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
+    if len(chosen) == len(assistants):
+        return ids, mask
+    edges = [i for i, (a, b) in enumerate(pairwise([0, *mask, 0])) if a != b]
+    spans = list(zip(edges[::2], edges[1::2], strict=True))
+    if len(spans) != len(assistants):  # marks that are not one to a message
+        return _by_prefix(tokenizer, messages, tools, chosen)
+    for message, (start, end) in zip(assistants, spans, strict=True):
+        if message not in chosen:
+            mask[start:end] = [0] * (end - start)
+    return ids, mask
 
 
-def _by_prefix(tokenizer: Any, messages: list[Message], tools: Any) -> tuple[list[int], list[int]]:
+def _by_prefix(tokenizer: Any, messages: list[Message], tools: Any, chosen: set[int]) -> tuple[list[int], list[int]]:
     def render(upto: int, prompt: bool) -> list[int]:
         if not upto:
             return []  # templates refuse an empty conversation
@@ -149,9 +169,7 @@ def _by_prefix(tokenizer: Any, messages: list[Message], tools: Any) -> tuple[lis
 
     ids = render(len(messages), False)
     mask = [0] * len(ids)
-    for i, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
+    for i in sorted(chosen):
         start, end = render(i, True), render(i + 1, False)
         if ids[: len(end)] != end or end[: len(start)] != start:
             raise TrainingError(
