@@ -398,7 +398,9 @@ def test_a_reward_that_cannot_be_used(tmp_path: Path, code: str, message: str) -
 def test_a_setting_that_is_no_keyword_only_parameter(tmp_path: Path) -> None:
     (tmp_path / "r.py").write_text("def f(completion, max_words=100): return 1\n")
     said = complaint(tmp_path, RECIPE.replace("numeric", "{./r.py:f: {max_words: 5}}"))
-    assert said.endswith("has no setting 'max_words'. Settings are keyword-only: put `*,` before `max_words` in its signature")
+    assert said.endswith(
+        "has no setting 'max_words'. Settings are keyword-only: put `*,` before `max_words` in its signature"
+    )
 
 
 # -- agents -----------------------------------------------------------------------------------------------------------
@@ -420,7 +422,11 @@ async def agent(task, policy):
         ("raise SystemExit(3)", "agent", "SystemExit: 3"),
         ("raise TimeoutError('its own')", "agent", "TimeoutError: its own"),
         ("return None", "no_completion", "the agent returned NoneType, not its answer as text"),
-        ("raise asyncio.CancelledError", "cancelled", "the agent was cancelled, by itself or by a library that it uses"),
+        (
+            "raise asyncio.CancelledError",
+            "cancelled",
+            "the agent was cancelled, by itself or by a library that it uses",
+        ),
         ("asyncio.current_task().cancel()", "cancelled", "the agent was cancelled, by itself"),
         ("await asyncio.sleep(1000)", "timeout", "the rollout took longer than 0.8 s"),
         ("time.sleep(1000)", "blocked", "the agent blocked all rollouts for 0.8 s: let it `await`, or call"),
@@ -668,3 +674,11 @@ def test_a_trainer_without_a_checkpoint(tmp_path: Path, server: ChatServer) -> N
     with last_run(tmp_path) as run:
         assert run.stage("train-iteration-1") is None
     assert len(list_runs(tmp_path / "runs")) == 1
+
+
+def test_a_trainer_whose_adapter_cannot_be_served(tmp_path: Path) -> None:
+    (tmp_path / "t.py").write_text("def trainer(job): ...\n")
+    said = complaint(
+        tmp_path, RECIPE + "backend: {openai: {base_url: http://127.0.0.1:9/v1}}\ntrainer: ./t.py:trainer\n"
+    )
+    assert "backend: backend 'openai' serves only what its server has, not the adapter" in said

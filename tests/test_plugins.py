@@ -352,7 +352,9 @@ def test_a_file_may_import_those_beside_it(tmp_path: Path) -> None:
         (tmp_path / folder / "beside_pack" / "__init__.py").write_text(f"SCORE = {score}\n")
         (tmp_path / folder / "beside.py").write_text("from beside_pack import SCORE\n")
         (tmp_path / folder / "json.py").write_text("1 / 0\n")  # Python's own goes before it
-        (tmp_path / folder / "r.py").write_text("import json\nfrom beside import SCORE\ndef f(completion): return SCORE\n")
+        (tmp_path / folder / "r.py").write_text(
+            "import json\nfrom beside import SCORE\ndef f(completion): return SCORE\n"
+        )
         assert load(Registry(only(), tmp_path).find("rewards", f"./{folder}/r.py:f"))("") == score
     assert sys.path == path
 

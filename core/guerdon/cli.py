@@ -101,9 +101,10 @@ def run(recipe: str | None, overrides: tuple[str, ...], resume: str | None, runs
 @JSON
 def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     """Is a recipe right, and what will run? Needs no GPU and loads no model."""
-    from guerdon.resolve import read_all_tasks, resolve
+    from guerdon.resolve import check_trainable, read_all_tasks, resolve
 
     plan = resolve(*open_recipe(recipe, overrides))
+    check_trainable(plan)
     train, held = read_all_tasks(plan)
     lines = {
         "model": plan.model,

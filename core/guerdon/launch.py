@@ -18,7 +18,7 @@ from guerdon.packaged import packaged_recipes
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry
 from guerdon.report import Report
-from guerdon.resolve import AllTasks, Plan, read_all_tasks, resolve
+from guerdon.resolve import AllTasks, Plan, check_trainable, read_all_tasks, resolve
 from guerdon.scoring import Scorer
 from guerdon.store import Run, find_run, list_runs
 from guerdon.summary import figures
@@ -57,6 +57,8 @@ def start(
 ) -> dict[str, Any]:
     """Check a recipe, make a run of it and execute it. Returns the run's summary."""
     plan = resolve(loaded, registry)
+    if not stage:
+        check_trainable(plan)
     tasks = read_all_tasks(plan)
     name = Path(loaded.source.removeprefix("recipe ")).stem
     info = {

@@ -94,11 +94,22 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
     _check_model(recipe.model, ("model",), loaded, registry)
     if warmup and warmup.model:
         _check_model(warmup.model, ("loop", "warmup", "model"), loaded, registry)
-    if plan.trainer and not getattr(plan.backend.function, "serves_adapters", True):
-        raise loaded.error(
-            ("backend",), f"backend {plan.backend.component.name!r} cannot serve what the trainer makes: an adapter"
-        )
     return plan
+
+
+def check_trainable(plan: Plan) -> None:
+    """Check that what the trainer makes can be served: a backend function may say `serves_adapters = False`.
+
+    Raises:
+        RecipeError: it cannot. Rolling out and evaluating alone would work.
+    """
+    if plan.trainer and not getattr(plan.backend.function, "serves_adapters", True):
+        raise plan.loaded.error(
+            ("backend",),
+            f"backend {plan.backend.component.name!r} serves only what its server has, not the adapter that trainer "
+            f"{plan.trainer.component.name!r} makes: take a local backend, leave the trainer out, or only roll out "
+            "(guerdon rollout)",
+        )
 
 
 def _bind(kind: str, use: Use, key: Key, loaded: Loaded, registry: Registry, notes: list[str]) -> Bound:

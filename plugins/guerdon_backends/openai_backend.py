@@ -56,3 +56,6 @@ async def openai(
         yield endpoint
     finally:
         await endpoint.aclose()
+
+
+openai.serves_adapters = False  # type: ignore[attr-defined]

@@ -151,7 +151,8 @@ def _by_marks(tokenizer: Any, messages: list[Message], tools: Any, chosen: set[i
     edges = [i for i, (a, b) in enumerate(pairwise([0, *mask, 0])) if a != b]
     spans = list(zip(edges[::2], edges[1::2], strict=True))
     if len(spans) != len(assistants):  # marks that are not one to a message
-        return _by_prefix(tokenizer, messages, tools, chosen)
+        _, inside = _by_prefix(tokenizer, messages, tools, chosen)
+        return ids, [a & b for a, b in zip(mask, inside, strict=True)]
     for message, (start, end) in zip(assistants, spans, strict=True):
         if message not in chosen:
             mask[start:end] = [0] * (end - start)
