@@ -160,7 +160,7 @@ def test_a_recipe_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_there(tmp_path: Path) -> None:
-    assert "there is no run 'last' in runs/" in guerdon(tmp_path, "show", "last", code=1).err
+    assert "there are no runs in runs/ yet; start one" in guerdon(tmp_path, "show", "last", code=1).err
     assert "no run in runs/ is unfinished" in guerdon(tmp_path, "run", "--resume", code=1).err
     assert "there is no command 'rnu'. Did you mean 'run'?" in guerdon(tmp_path, "rnu", code=2).err
 
@@ -213,10 +213,8 @@ def test_parquet_that_is_none(tmp_path: Path) -> None:
 
 def test_a_task_file_that_is_missing(tmp_path: Path) -> None:
     said = complaint(tmp_path, RECIPE.replace("tasks.jsonl", "task.jsonl"))
-    assert (
-        said
-        == f"r.yaml, line 3, column 1, tasks: there is no file {tmp_path.resolve()}/task.jsonl. Did you mean 'tasks.jsonl'?"
-    )
+    assert said.startswith("r.yaml, line 3, column 1, tasks: there is no file ")
+    assert said.endswith(f"{tmp_path.resolve()}/task.jsonl. Did you mean 'tasks.jsonl'?")
 
 
 @pytest.mark.parametrize(
@@ -629,6 +627,15 @@ def test_a_disk_that_fills_up(tmp_path: Path) -> None:
 
 # -- trainers ---------------------------------------------------------------------------------------------------------
 
+BACKEND = """\
+from contextlib import asynccontextmanager
+from guerdon_backends.openai_backend import openai
+
+@asynccontextmanager
+async def local(model, *, base_url: str):
+    async with openai(model, base_url=base_url) as endpoint:
+        yield endpoint
+"""
 TRAINER = """\
 import os, signal, sys, time
 def fake(job, *, does: str = ""):
@@ -651,14 +658,16 @@ def fake(job, *, does: str = ""):
             ["the training process was killed by signal 9 (out of memory is the usual cause"],
         ),
         ("time.sleep(1000)", ["training took longer than 2 s and was stopped; its log: runs/"]),
-        ("import no_such_module", ["trainer 'fake' needs 'no_such_module', which is not installed"]),
+        ("import no_such_module", ["trainer 'fake' needs the module 'no_such_module', which is not installed"]),
         ("job.log(1, 1, {'loss': 'low'})", ["trainer 'fake' failed: ValueError: could not convert string to float"]),
     ],
 )
 def test_a_trainer_that_misbehaves(tmp_path: Path, server: ChatServer, does: str, messages: list[str]) -> None:
     (tmp_path / "trainer.py").write_text(TRAINER)
     trainer = {"./trainer.py:fake": {"does": does}}
-    write_recipe(tmp_path, server.base_url, trainer=trainer, loop={"group_size": 1, "train_timeout": 2})
+    (tmp_path / "b.py").write_text(BACKEND)
+    backend = {"./b.py:local": {"base_url": server.base_url}}
+    write_recipe(tmp_path, "", backend=backend, trainer=trainer, loop={"group_size": 1, "train_timeout": 2})
     said = guerdon(tmp_path, "run", "recipe.yaml", code=1).err
     for message in messages:
         assert message in said
@@ -668,7 +677,8 @@ def test_a_trainer_that_misbehaves(tmp_path: Path, server: ChatServer, does: str
 
 def test_a_trainer_without_a_checkpoint(tmp_path: Path, server: ChatServer) -> None:
     (tmp_path / "trainer.py").write_text("def fake(job): pass\n")
-    write_recipe(tmp_path, server.base_url, trainer="./trainer.py:fake")
+    (tmp_path / "b.py").write_text(BACKEND)
+    write_recipe(tmp_path, "", backend={"./b.py:local": {"base_url": server.base_url}}, trainer="./trainer.py:fake")
     said = guerdon(tmp_path, "run", "recipe.yaml", code=1).err
     assert "trainer 'fake' wrote no checkpoint to its output folder" in said
     with last_run(tmp_path) as run:
@@ -678,7 +688,5 @@ def test_a_trainer_without_a_checkpoint(tmp_path: Path, server: ChatServer) -> N
 
 def test_a_trainer_whose_adapter_cannot_be_served(tmp_path: Path) -> None:
     (tmp_path / "t.py").write_text("def trainer(job): ...\n")
-    said = complaint(
-        tmp_path, RECIPE + "backend: {openai: {base_url: http://127.0.0.1:9/v1}}\ntrainer: ./t.py:trainer\n"
-    )
+    said = complaint(tmp_path, RECIPE + "trainer: ./t.py:trainer\n")
     assert "backend: backend 'openai' serves only what its server has, not the adapter" in said

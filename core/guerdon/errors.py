@@ -64,6 +64,9 @@ class StoreError(GuerdonError):
     kind = "store"
 
 
+LISTED = 12
+
+
 def near_miss(word: str, known: Iterable[str], *, listing: bool = True) -> str:
     """' Did you mean 'numeric'?' where one is close, else the list of what is known, or nothing without `listing`.
 
@@ -78,7 +81,10 @@ def near_miss(word: str, known: Iterable[str], *, listing: bool = True) -> str:
     close = difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if close:
         return f" Did you mean {close[0]!r}?"
-    return f" Known: {', '.join(names)}." if names and listing else ""
+    if not (names and listing):
+        return ""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f" Known: {', '.join(names[:LISTED])}{more}."
 
 
 def counted(things: Sized | int, noun: str) -> str:

@@ -15,6 +15,7 @@ from guerdon.hookspecs import KINDS
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load
 from guerdon.report import Report, compare, number
+from guerdon.reward import shape
 from guerdon.settings import describe
 from guerdon.store import Run, list_runs
 from guerdon.summary import summarise
@@ -160,7 +161,8 @@ def _unregistered_card(registry: Registry, name: str) -> dict[str, Any]:
 
 
 def _card(component: Component) -> dict[str, Any]:
-    about, settings = describe(load(component))
+    function = load(component)
+    about, settings = describe(function)
     return {
         "kind": component.kind.removesuffix("s"),
         "name": component.name,
@@ -169,6 +171,7 @@ def _card(component: Component) -> dict[str, Any]:
         "target": component.target,
         "extra": component.extra,
         "about": about,
+        "asks_for": list(shape(function).wants) if component.kind == "rewards" else [],
         "settings": [{"name": s.name, "type": s.type, "default": s.default, "help": s.help} for s in settings],
     }
 
@@ -179,22 +182,10 @@ def show_component(card: dict[str, Any]) -> None:
     report.head(f"{card['kind']} {card['name']}")
     extra = f", needs pip install '{card['package']}[{card['extra']}]'" if card["extra"] else ""
     report.say(f"{package} ({card['target']}){extra}\n\n{card['about']}\n")
+    if card["asks_for"]:
+        report.say(f"asks for: {', '.join(card['asks_for'])}\n")
     if card["settings"]:
         rows = [[s["name"], s["type"], repr(s["default"]), s["help"]] for s in card["settings"]]
-        table = _settings_table(rows)
-        report.console.print(table)
+        report.table("settings", ["", "type", "default", "meaning"], rows)
     else:
         report.say("It has no settings.")
-
-
-def _settings_table(rows: list[list[str]]) -> Any:
-    from rich.table import Table
-
-    table = Table(
-        title="settings", title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0)
-    )
-    for column in ("", "type", "default", "meaning"):
-        table.add_column(column, overflow="fold", no_wrap=column == "")
-    for row in rows:
-        table.add_row(*[escape(cell) for cell in row])
-    return table

@@ -3,6 +3,8 @@
 On a terminal the progress is live; elsewhere (a log, CI) it is a line now and then.
 """
 
+import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,7 +35,9 @@ class Report:
     """Where a run tells what it does. `quiet` says nothing at all."""
 
     def __init__(self, console: Console | None = None, *, quiet: bool = False) -> None:
-        self.console = console or Console(stderr=False, highlight=False, quiet=quiet)
+        # a pipe has no width of its own
+        width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else 120
+        self.console = console or Console(highlight=False, quiet=quiet, width=width)
 
     def say(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)

@@ -200,6 +200,8 @@ def find_run(runs: Path, name: str) -> Path:
         if (folder / "run.json").is_file():
             return folder
     known = [p.name for p in list_runs(runs)]
+    if not known:
+        raise StoreError(f"there are no runs in {runs}/ yet; start one, e.g. guerdon run quickstart")
     matches = known[-1:] if name == "last" else [k for k in known if name in k]
     if len(matches) == 1:
         return runs / matches[0]
