@@ -14,7 +14,7 @@ from guerdon.loading import Key, Loaded
 from guerdon.plugins import Component
 from guerdon.recipe import REWARD_KEYS, RewardUse, Tasks, Use
 from guerdon.registry import Registry, load, require_extra
-from guerdon.reward import check_wants, shape
+from guerdon.reward import check_wants, is_async, shape
 from guerdon.settings import SettingError, settings_model, validate
 from guerdon.tasks import TaskSet, hold_out, read_tasks
 
@@ -155,7 +155,7 @@ def takes_task(agent: Bound) -> bool:
         raise ComponentError(
             f"agent {name!r} takes ({', '.join(takes)}); an agent is `async def agent(task, policy, *, ...)`"
         )
-    if not inspect.iscoroutinefunction(function):
+    if not is_async(function):
         raise ComponentError(f"agent {name!r} is not `async def`")
     return True
 

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from queue import SimpleQueue
 from typing import Any
 
@@ -96,16 +96,27 @@ class _Lost(Exception):
         self.seconds = seconds
 
 
+@contextlib.contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Ctrl-C is for the engine: a process started in here never gets it, not even before it has a session."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     def __init__(self) -> None:
         paths = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "guerdon.worker"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"},
-            start_new_session=True,  # Ctrl-C is for the engine; and a reward's own children go with its worker
-        )
+        with _no_interrupts():
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "guerdon.worker"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"},
+                start_new_session=True,  # a reward's own children go with its worker
+            )
         self.loaded: set[Component] = set()
 
     @property
