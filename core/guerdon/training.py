@@ -37,7 +37,8 @@ class TrainingJob:
     `model` is a folder or a hub id; `adapter` a LoRA adapter to go on from, `None` to start a new one. `rows` is a
     JSONL file: a row has `input_ids` and `labels` (-100 where nothing is learnt; what the server sampled, not
     tokenised again), or `messages` and `tools` for the model's own chat template (learnt on the messages
-    whose indices are in `learn`, on all of the assistant's without it), and a `reward`. The trainer writes the new adapter, with the tokenizer, to the folder `output`.
+    whose indices are in `learn`, on all of the assistant's without it), and a `reward`. The trainer writes the new
+    adapter, with the tokenizer, to the folder `output`.
     """
 
     model: str
