@@ -98,17 +98,19 @@ def components() -> str:
 def commands() -> str:
     """Every command's help."""
     lines = ["# The command line\n", NOTE + "`guerdon` and `python -m guerdon` are the same command.\n"]
-    for path, command in walk(cli, "guerdon"):
-        context = click.Context(command, info_name=path, max_content_width=100, terminal_width=100)
-        lines.append(f"## {path}\n\n```\n{command.get_help(context)}\n```\n")
+    for context in walk(cli, None, "guerdon"):
+        lines.append(f"## {context.command_path}\n\n```\n{context.get_help()}\n```\n")
     return "\n".join(lines)
 
 
-def walk(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    yield path, command
+def walk(command: click.Command, parent: click.Context | None, name: str) -> Iterator[click.Context]:
+    """The context of a command as a user has it, and those of its subcommands."""
+    width = {"terminal_width": 100, "max_content_width": 100}
+    context = click.Context(command, parent, name, **{**command.context_settings, **width})
+    yield context
     if isinstance(command, click.Group):
-        for name, inner in command.commands.items():
-            yield from walk(inner, f"{path} {name}")
+        for inner, one in command.commands.items():
+            yield from walk(one, context, inner)
 
 
 def documents() -> dict[Path, str]:

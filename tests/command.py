@@ -5,6 +5,7 @@ import io
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -64,6 +65,8 @@ def start(folder: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
         cwd=folder,
         env={**os.environ, "COLUMNS": "500", **env},
         start_new_session=True,
+        # a shell that starts tests in the background has SIGINT ignored, and that is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

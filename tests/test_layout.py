@@ -32,7 +32,7 @@ def test_no_conftest_but_that_of_the_tests() -> None:
 
 def test_the_agents_sdk_is_what_agents_means() -> None:
     agents = pytest.importorskip("agents")
-    assert ROOT not in Path(agents.__file__ or "").parents
+    assert ROOT / "agents" not in Path(agents.__file__ or "").parents
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda p: p.name)

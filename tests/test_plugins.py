@@ -100,7 +100,7 @@ def test_guerdons_own_components_come_through_entry_points_like_all_others(site:
         }
     ]
     table = site.guerdon("plugins").stdout
-    assert re.search(r"^rewards +kind +guerdon-toy +2\.5 +kind:kind_words$", table, re.M)
+    assert re.search(r"^reward +kind +guerdon-toy +2\.5 +kind:kind_words$", table, re.M)
 
 
 def test_listing_imports_no_component(site: "Site") -> None:
@@ -459,7 +459,7 @@ def test_hooks_are_heard_by_every_plugin_with_the_arguments_it_asks_for() -> Non
     broken = plugin(run_finished=misspelt, run_finnished=lambda run: None)
     plugins = only(one, two, broken)
     assert [p.module for p in plugins.broken] == [broken.__name__]
-    plugins.hook.metrics_logged(run="r", step=3, metrics={"loss": 0.5})
+    plugins.hook.metrics_logged(run="r", stage="train-warmup", step=3, metrics={"loss": 0.5})
     plugins.hook.run_finished(run="r", summary={})
     assert heard == [(3, {"loss": 0.5}), "r"]
 
@@ -488,6 +488,7 @@ def test_show_tells_settings_types_defaults_and_origin(site: "Site") -> None:
             "target": "kind:kind_words",
             "extra": "",
             "about": "1.0 when enough kind words are in it.",
+            "asks_for": ["completion"],
             "settings": [
                 {"name": "words", "type": "list[str]", "default": ["please"], "help": "The kind words."},
                 {"name": "least", "type": "int", "default": 1, "help": "How many of them are enough."},

@@ -5,6 +5,7 @@ Everything is real: wheels built by pip, an empty environment, the installed com
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -108,7 +109,7 @@ def test_brevity_is_installed_used_and_removed(user: Environment, server: tuple[
         ("agent", "brief", "guerdon-brevity", "0.1.0"),
         ("reward", "brevity", "guerdon-brevity", "0.1.0"),
     ]
-    assert "max_words   int    100" in user.run("guerdon", "plugins", "show", "brevity").stdout
+    assert re.search(r"^max_words +int +100 ", user.run("guerdon", "plugins", "show", "brevity").stdout, re.M)
 
     tasks = [{"prompt": f"{n}+{n}?", "answer": str(2 * n)} for n in range(3)]
     (user.home / "tasks.jsonl").write_text("".join(json.dumps(t) + "\n" for t in tasks))

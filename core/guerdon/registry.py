@@ -187,7 +187,7 @@ def _beside(folder: Path) -> Iterator[None]:
     Those of another folder are forgotten first: two folders may each have a `helpers.py`.
     """
     for name, module in list(sys.modules.items()):
-        if getattr(module, "__guerdon_folder__", folder) != folder:
+        if _names_in(module).get("__guerdon_folder__", folder) != folder:
             del sys.modules[name]
     before = set(sys.modules)
     sys.path.append(str(folder))
@@ -196,5 +196,11 @@ def _beside(folder: Path) -> Iterator[None]:
     finally:
         sys.path.remove(str(folder))
         for name in sys.modules.keys() - before:
-            if folder in Path(getattr(sys.modules[name], "__file__", None) or "").parents:
+            if folder in Path(_names_in(sys.modules[name]).get("__file__") or "").parents:
                 sys.modules[name].__dict__["__guerdon_folder__"] = folder
+
+
+def _names_in(module: Any) -> dict[str, Any]:
+    """What a module holds, without waking one that imports lazily, as transformers' do at every `getattr`."""
+    names: dict[str, Any] = getattr(module, "__dict__", {})
+    return names
