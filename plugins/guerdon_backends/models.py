@@ -86,7 +86,7 @@ def missing_files(folder: Path) -> list[str]:
 def from_hub(model: str) -> str:
     """A hub model's folder in the hub's own cache, downloaded if need be."""
     import httpx
-    from huggingface_hub import snapshot_download
+    from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.*"]
@@ -96,7 +96,7 @@ def from_hub(model: str) -> str:
         pass
     if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
         raise BackendError(f"The hub model {model} is not in the local cache, and HF_HUB_OFFLINE is set.", kind="model")
-    hub = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    hub = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     try:  # the hub's own client tries for minutes
         httpx.head(hub, timeout=HUB_SECONDS)
     except httpx.HTTPError as error:
