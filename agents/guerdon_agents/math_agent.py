@@ -9,6 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from pydantic import PositiveFloat, PositiveInt
+
 from guerdon.errors import AgentError, ComponentError
 from guerdon.policy import Policy
 from guerdon.task import Task
@@ -30,9 +32,9 @@ INSTRUCTIONS = (
 async def math_agent(
     *,
     instructions: str = INSTRUCTIONS,
-    max_turns: int = 8,
+    max_turns: PositiveInt = 8,
     mcp_servers: list[dict[str, Any]] = [],  # noqa: B006  shown as the default, never changed
-    tool_timeout: float = 30.0,
+    tool_timeout: PositiveFloat = 30.0,
 ) -> AsyncIterator[Callable[[Task, Policy], Awaitable[str]]]:
     """Solves a problem in turns with a calculator, by the OpenAI Agents SDK and MCP.
 

@@ -5,6 +5,7 @@ A reference is a registered name (`numeric`), a name in a package (`guerdon-brev
 """
 
 import contextlib
+import os
 import re
 import sys
 import zlib
@@ -81,8 +82,10 @@ class Registry:
         return found[0]
 
     def _broken(self) -> str:
-        """A name may be missing because its plugin is broken: say so."""
-        return "".join(f"\n  {p.complaint()}" for p in self.plugins.broken)
+        """A name may be missing because its plugin is broken or switched off: say so."""
+        narrowed = os.environ.get("GUERDON_PLUGINS")
+        note = f"\n  GUERDON_PLUGINS={narrowed} narrows what is loaded." if narrowed else ""
+        return note + "".join(f"\n  {p.complaint()}" for p in self.plugins.broken)
 
 
 def load(component: Component) -> Any:

@@ -162,6 +162,7 @@ def _arguments(doc: str) -> list[tuple[str, str]]:
 
 
 def _type_name(hint: Any) -> str:
+    hint = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint  # bounds are for pydantic
     if hint is Any:
         return "any"
     if isinstance(hint, type) and not getattr(hint, "__args__", None):

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+
 from guerdon.errors import BackendError
 from guerdon.policy import Endpoint
 from guerdon.task import Task
@@ -24,9 +26,9 @@ async def transformers(
     model: str,
     *,
     dtype: Literal["auto", "float32", "bfloat16"] = "auto",
-    max_batch: int = 32,
-    threads: int = 0,
-    start_timeout: float = 300,
+    max_batch: PositiveInt = 32,
+    threads: NonNegativeInt = 0,
+    start_timeout: PositiveFloat = 300,
     device: str = "auto",
 ) -> AsyncIterator[Endpoint]:
     """A folder or hub model on this machine, without vLLM: batched generation, tool calls, token ids, LoRA swaps.

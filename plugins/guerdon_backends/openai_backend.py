@@ -4,6 +4,8 @@ import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from pydantic import NonNegativeInt, PositiveFloat
+
 from guerdon.errors import BackendError
 from guerdon.policy import Endpoint
 
@@ -16,8 +18,8 @@ async def openai(
     *,
     base_url: str = "",
     api_key_env: str = "OPENAI_API_KEY",
-    timeout: float = 120,
-    retries: int = 4,
+    timeout: PositiveFloat = 120,
+    retries: NonNegativeInt = 4,
     token_ids: bool = False,
 ) -> AsyncIterator[Endpoint]:
     """A remote model behind an OpenAI-compatible URL: OpenAI, vLLM, llama.cpp, a gateway.

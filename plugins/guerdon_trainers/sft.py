@@ -12,6 +12,8 @@ import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+
 from guerdon.errors import TrainingError, near_miss
 from guerdon.training import Log, TrainingJob
 from guerdon_trainers.rows import TokenRow, TokenRows, read_rows, token_rows
@@ -53,17 +55,17 @@ METRICS = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy
 def sft(
     job: TrainingJob,
     *,
-    learning_rate: float = 2e-4,
-    epochs: float = 1.0,
+    learning_rate: PositiveFloat = 2e-4,
+    epochs: PositiveFloat = 1.0,
     max_steps: int = -1,
-    batch_size: int = 2,
-    gradient_accumulation: int = 4,
-    warmup: float = 0.03,
+    batch_size: PositiveInt = 2,
+    gradient_accumulation: PositiveInt = 4,
+    warmup: NonNegativeFloat = 0.03,
     schedule: Literal["linear", "cosine", "constant", "cosine_with_min_lr"] = "linear",
     weight_decay: float = 0.01,
-    max_length: int = 4096,
-    lora_rank: int = 32,
-    lora_alpha: int = 32,
+    max_length: PositiveInt = 4096,
+    lora_rank: PositiveInt = 32,
+    lora_alpha: PositiveInt = 32,
     lora_dropout: float = 0.0,
     lora_targets: str | list[str] = "all-linear",
     gradient_checkpointing: bool | None = None,
