@@ -341,3 +341,8 @@ def test_an_inline_coroutine_goes_to_a_worker(name: str) -> None:
         with Scorer([reward], Scoring(workers=1)) as scorer:
             (scored,) = asyncio.run(scorer.score([item("4")]))
     assert scored.scores["slow"].value == 0.5 and scored.reward == 1.0
+
+
+def test_a_reason_is_text_whatever_a_reward_gives() -> None:
+    """It is stored as JSON."""
+    assert as_score(Score(0.5, reason=ValueError("half"))).reason == "half"  # type: ignore[arg-type]

@@ -198,7 +198,7 @@ def as_score(value: Any) -> Score:
     """
     reason = ""
     if isinstance(value, Score):
-        value, reason = value.value, value.reason
+        value, reason = value.value, str(value.reason)
     elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
         value, reason = value
     if value is None:
