@@ -70,10 +70,10 @@ TUTORIAL = {  # completion: count, soft, strict, integer, correctness
 
 def five(completion: str, compat: bool) -> list[float | None]:
     styles: tuple[Literal["count", "soft", "strict"], ...] = ("count", "soft", "strict")
-    formats = [xml_format(completion, style=style, compat=compat) for style in styles]
+    formats = [value(xml_format(completion, style=style, compat=compat)) for style in styles]
     return [
         *formats,
-        integer(completion, compat=compat),
+        value(integer(completion, compat=compat)),
         value(correctness(completion, "42", compat=compat)),
     ]
 
@@ -86,7 +86,7 @@ def test_the_tutorials_table(completion: str, printed: tuple[float, ...], mended
 
 def test_a_long_answer_without_final_newline_is_negative_only_as_printed() -> None:
     completion = TEMPLATE.replace("\nr\n", "\n" + "so " * 1000 + "\n")[:-1]
-    assert xml_format(completion, style="count", compat=True) < -2
+    assert (value(xml_format(completion, style="count", compat=True)) or 0.0) < -2
     assert xml_format(completion, style="count") == 0.5
 
 
@@ -114,9 +114,26 @@ def test_the_printed_soft_rule_is_the_tutorials_pattern() -> None:
     ],
 )
 def test_xml_format(completion: str, soft: float, strict: float, count: float) -> None:
-    assert xml_format(completion) == soft
-    assert xml_format(completion, style="strict") == strict
-    assert xml_format(completion, style="count") == pytest.approx(count)
+    assert value(xml_format(completion)) == soft
+    assert value(xml_format(completion, style="strict")) == strict
+    assert value(xml_format(completion, style="count")) == pytest.approx(count)
+
+
+def test_xml_format_says_why() -> None:
+    said = {
+        "": "no <reasoning>",
+        "<answer>42</answer><reasoning>r</reasoning>": "<answer> in the wrong place",
+        TEMPLATE * 2: "<reasoning> more than once",
+        "Sure. " + TEMPLATE: "text before <reasoning>",
+        TEMPLATE.replace("42", ""): "nothing in <answer>",
+    }
+    assert {text: xml_format(text) for text in said} == {text: (0.0, why) for text, why in said.items()}
+    assert xml_format("\n" + TEMPLATE, style="strict") == (0.0, "not the blocks alone, one after the other")
+    inline = TEMPLATE.replace("\n42\n", "42")
+    assert xml_format(inline, style="strict") == (0.0, "a tag without a line of its own")
+    assert xml_format(TEMPLATE + "so", style="count") == (0.498, "4 of 4 tags occur once, 2 characters after the last")
+    for style in ("soft", "strict", "count"):
+        assert xml_format("It is 42.", style=style, compat=True) == 0.0
 
 
 def test_xml_format_with_tags_of_ones_own() -> None:
@@ -134,8 +151,13 @@ def test_xml_format_with_tags_of_ones_own() -> None:
 )
 def test_integer(text: str, printed: float, mended: float) -> None:
     completion = f"<answer>\n{text}\n</answer>"
-    assert (integer(completion, compat=True), integer(completion)) == (printed, mended)
-    assert integer(completion, value=1.0) == 2 * mended
+    assert (integer(completion, compat=True), value(integer(completion))) == (printed, mended)
+    assert value(integer(completion, value=1.0)) == 2 * mended
+
+
+def test_integer_says_why() -> None:
+    assert integer("It is 42.") == (0.0, "no marked answer")
+    assert integer("\\boxed{3.5}") == (0.0, "3.5 is not an integer")
 
 
 @pytest.mark.parametrize(
@@ -365,7 +387,8 @@ def test_references_of_python_types() -> None:
 
 
 def test_length() -> None:
-    assert [length("word " * n) for n in (0, 1, 200, 300, 400, 4000)] == [0.0, 1.0, 1.0, 0.5, 0.0, 0.0]
+    assert [value(length("word " * n)) for n in (0, 1, 200, 300, 400, 4000)] == [0.0, 1.0, 1.0, 0.5, 0.0, 0.0]
+    assert length("word " * 300) == (0.5, "300 words, more than 200")
     with pytest.raises(ValueError, match="at least 1"):
         length("word", max_words=0)
 

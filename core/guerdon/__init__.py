@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from guerdon.adapters import reward as reward
     from guerdon.errors import GuerdonError as GuerdonError
     from guerdon.hookspecs import hookimpl as hookimpl
     from guerdon.plugins import Plugins as Plugins
@@ -31,6 +32,7 @@ _HOMES = {
     "TrainingJob": "training",
     "Trajectory": "trajectory",
     "hookimpl": "hookspecs",
+    "reward": "adapters",
 }
 
 __all__ = [
@@ -45,6 +47,7 @@ __all__ = [
     "Trajectory",
     "__version__",
     "hookimpl",
+    "reward",
 ]
 
 

@@ -186,46 +186,32 @@ def evaluate(target: str, overrides: tuple[str, ...], runs: str | None, as_json:
 
 
 @cli.command()
-@click.argument("run_name", metavar="RUN")
+@click.argument("target", metavar="FILE|RUN")
 @click.argument("recipe", required=False)
 @OVERRIDES
-@RUNS
 @click.option("--reward", "rewards", multiple=True, metavar="REF", help="Score with this reward instead; repeatable.")
-@click.option("--output", type=click.Path(), help="Write each trajectory's new scores to this JSONL file.")
+@click.option("--map", "columns", multiple=True, metavar="NAME=COLUMN", help="Which column of a file is what.")
+@click.option("--output", type=click.Path(), help="Write the scores of each row or trajectory to this JSONL file.")
+@click.option("--resume", is_flag=True, help="Go on after the last row that the output has.")
+@click.option("--overwrite", is_flag=True, help="Replace an output that exists.")
+@click.option("--workers", type=click.IntRange(1), help="Processes; by default the recipe's, or one a CPU.")
+@RUNS
 @JSON
-def score(
-    run_name: str,
-    recipe: str | None,
-    overrides: tuple[str, ...],
-    rewards: tuple[str, ...],
-    runs: str | None,
-    output: str | None,
-    as_json: bool,
-) -> None:
-    """Score a run's trajectories again, with its own rewards or others, and compare.
+def score(target: str, recipe: str | None, overrides: tuple[str, ...], **options: Any) -> int:
+    """Score the rows of a file, or a run's trajectories again, and compare.
 
-    RECIPE is one whose rewards to take; `--reward ./polite.py:polite` tries a single one.
+    RECIPE is one whose rewards to take; `--reward ./polite.py:polite` and `--reward 'numeric: {relative: 0.01}'` name
+    single ones. A FILE (.jsonl, .jsonl.gz, .json, .csv, .parquet, or `-`) has the columns completion, answer and
+    prompt, or those that `--map completion=pred` names.
     """
-    import asyncio
-    import json
-
-    from guerdon.launch import rescore
+    from guerdon.score_command import score_command
 
     if recipe and "=" in recipe:
         overrides, recipe = (recipe, *overrides), None
-    if rewards:
-        overrides = (*overrides, "rewards=" + json.dumps([_from_here(r) for r in rewards]))
-    with open_run(run_name, runs) as found:
-        opened = open_recipe(recipe or str(found.folder / "recipe.yaml"), overrides)
-        _print_or_table(asyncio.run(rescore(found, opened, output)), as_json)
-
-
-def _from_here(ref: str) -> str:
-    """A file on the command line is meant from this folder, not from the recipe's."""
-    from pathlib import Path
-
-    path, _, attribute = ref.rpartition(":")
-    return f"{Path(path).resolve()}:{attribute}" if path.endswith(".py") else ref
+    summary, status = score_command(target, recipe, overrides, **options)
+    if options["as_json"] or isinstance(summary, list):
+        _print_or_table(summary, options["as_json"])
+    return status
 
 
 def open_recipe(name: str, overrides: tuple[str, ...]) -> "tuple[Loaded, Registry]":
@@ -386,6 +372,24 @@ def plugins_show(name: str, as_json: bool) -> None:
         return _print_json(cards)
     for card in cards:
         show_component(card)
+
+
+@plugins.command("test")
+@click.argument("name")
+@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
+@click.option("--tasks", type=click.Path(), help="JSONL rows to score: completion, answer, ..., perhaps expected.")
+@JSON
+def plugins_test(name: str, settings: tuple[str, ...], tasks: str | None, as_json: bool) -> int:
+    """Does a component keep to its contract? Puts a reward through easy and hostile completions.
+
+    NAME is as in `plugins show`; exit status 1 when a check fails.
+    """
+    from guerdon.conformance import run_tests
+
+    found = run_tests(name, settings, tasks, quiet=as_json)
+    if as_json:
+        _print_json([one.to_json() for one in found])
+    return 0 if all(one.ok for one in found) else 1
 
 
 @plugins.command("new")

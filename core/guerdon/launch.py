@@ -19,6 +19,8 @@ from guerdon.plugins import Plugins
 from guerdon.registry import Registry
 from guerdon.report import Report
 from guerdon.resolve import AllTasks, Plan, check_trainable, read_all_tasks, resolve
+from guerdon.score_io import Output
+from guerdon.score_row import added
 from guerdon.scoring import Scorer
 from guerdon.store import Run, find_run, list_runs
 from guerdon.summary import figures
@@ -155,21 +157,25 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "guerdon": __version__, **dict(sorted(found.items()))}
 
 
-async def rescore(run: Run, opened: tuple[Loaded, Registry], output: str | None) -> list[dict[str, Any]]:
-    """Score a run's trajectories with a recipe's rewards; each reward's mean then and now."""
+async def rescore(
+    run: Run, opened: tuple[Loaded, Registry], output: str | None, *, overwrite: bool = False
+) -> list[dict[str, Any]]:
+    """Score a run's trajectories with a recipe's rewards; each reward's mean then and now.
+
+    Raises:
+        StoreError: the output exists, without `overwrite`.
+    """
     plan = resolve(*opened)
     tasks = run.tasks()
     trajectories = [t for t in run.trajectories() if not t.failure]
-    with Scorer(plan.rewards, plan.recipe.scoring) as scorer:
-        groups: dict[tuple[str, int, str], list[Any]] = {}
-        for t in trajectories:
-            groups.setdefault((t.phase, t.iteration, t.task_id), []).append((tasks[t.phase, t.task_id], t))
+    groups: dict[tuple[str, int, str], list[Any]] = {}
+    for t in trajectories:
+        groups.setdefault((t.phase, t.iteration, t.task_id), []).append((tasks[t.phase, t.task_id], t))
+    with Output(output, overwrite=overwrite) as out, Scorer(plan.rewards, plan.recipe.scoring) as scorer:
         scored = [t for group in groups.values() for t in await scorer.score(group)]
-    if output:
-        with Path(output).open("w", encoding="utf-8") as file:
-            for t in scored:
-                scores = {name: s.value for name, s in t.scores.items()}
-                file.write(json.dumps({"trajectory": t.id, "reward": t.reward, "scores": scores}) + "\n")
+        for t in scored:
+            row = {"trajectory": t.id, "reward": t.reward, **added(t.scores, t.reward)}
+            out.write(json.dumps(row).encode() + b"\n")
     before, after = figures(trajectories), figures(scored)
     names = dict.fromkeys([*before["rewards"], *after["rewards"]])
     rows = [{"reward": "(weighted sum)", "then": before["reward"], "now": after["reward"]}]

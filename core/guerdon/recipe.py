@@ -200,6 +200,8 @@ class Scoring(Part):
     """Seconds one score may take; then its worker process is killed."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Processes for rewards that are not quick and pure by their own word."""
+    memory_mb: Annotated[int, Field(ge=64)] | None = 4096
+    """What one of these processes may allocate; null for no limit."""
 
 
 class Recipe(Part):

@@ -18,6 +18,7 @@ from typing import Any
 
 from guerdon.errors import ComponentError, near_miss
 from guerdon.plugins import Component, Plugins
+from guerdon.signatures import native
 
 _SINGULAR = {
     "agents": "agent",
@@ -103,7 +104,8 @@ def load(component: Component) -> Any:
     except (Exception, SystemExit) as error:
         raise ComponentError(f"{what}: importing {source} failed: {type(error).__name__}: {error}") from error
     try:
-        return attrgetter(attribute)(module)
+        found = attrgetter(attribute)(module)
+        return native(found) if component.kind == "rewards" else found
     except AttributeError:
         public = [n for n in vars(module) if not n.startswith("_")]
         raise ComponentError(

@@ -4,7 +4,8 @@ A reward's positional parameters name what it wants: `completion`, `answer`, `pr
 column of the task. Plural names (`completions`, `answers`, a column's name + s ...) make it a batch reward: it is
 called once for a group and returns a list. Beside a singular one (`completion, answers`) a plural name can only be a
 column's. A function with `**kwargs` and `completions` has TRL's signature and is
-called as TRL would: completions as lists of messages, and every column as a list.
+called as TRL would: completions as lists of messages, and every column as a list. Functions of verl and verifiers get
+guerdon's signature when they are loaded (`guerdon.signatures`).
 """
 
 import asyncio
@@ -12,7 +13,9 @@ import contextlib
 import inspect
 import math
 import numbers
+import sys
 import time
+import types
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -20,8 +23,11 @@ from functools import partial
 from typing import Any, Literal
 
 from guerdon.errors import RewardError, near_miss
+from guerdon.plugins import Component
+from guerdon.signatures import check_guess
 from guerdon.task import Task
 from guerdon.trajectory import Failure, Score, Trajectory
+from guerdon.worker import in_worker
 
 Item = tuple[Task, Trajectory]
 
@@ -70,7 +76,8 @@ def shape(function: Callable[..., Any]) -> Shape:
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
         if "completions" not in wants:
             raise RewardError(
-                f"{name}{inspect.signature(function)}: **kwargs is TRL's signature, which has `completions`"
+                f"{name}{inspect.signature(function)}: **kwargs is TRL's signature, which has `completions`. "
+                "Name the columns that it wants; a function of verifiers: wrap it in guerdon.adapters.from_verifiers"
             )
         return Shape("trl", wants, optional)
     if not wants:
@@ -92,6 +99,7 @@ def check_wants(function: Callable[..., Any], columns: Sequence[str]) -> None:
     Raises:
         RewardError: names the parameter, and what there is.
     """
+    check_guess(function, columns)
     how = shape(function)
     known = {*ONE, *columns}
     if how.kind != "one":
@@ -129,12 +137,32 @@ def call(function: Callable[..., Any], settings: Mapping[str, Any], items: Seque
     return _guarded(partial(_many, function, how, settings, items), len(items))
 
 
+def scorer(component: Component, settings: Mapping[str, Any]) -> Callable[[Any], Any]:
+    """The job of a worker (`guerdon.workers`): scores an item, or the items of a group where the reward takes a group.
+
+    The module that the reward is from may define `warm_up()`, which is called once.
+    """
+    from guerdon.registry import load
+
+    function = load(component)
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    if warm_up := getattr(module, "warm_up", None):
+        warm_up()
+    if shape(function).kind != "one":
+        return lambda items: call(function, settings, items)
+    return lambda item: call(function, settings, (item,))[0]
+
+
 def _guarded(run: Callable[[], list[Score]], count: int) -> list[Score]:
     started = time.perf_counter()
     try:
         scores = run()
     except RewardError as error:
         scores = [Score(None, error=Failure(error.kind, str(error)))] * count
+    except MemoryError:
+        if in_worker():
+            raise  # that worker has to be replaced
+        scores = [Score(None, error=Failure("memory", "it ran out of memory"))] * count
     except ImportError as error:
         scores = [Score(None, error=Failure("missing", f"cannot import {error.name}: {error}"))] * count
     except Exception as error:
@@ -249,3 +277,15 @@ def _trl_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
     arguments["log_extra"] = arguments["log_metric"] = lambda *_: None
     others = replace(how, wants=tuple(name for name in how.wants if name not in arguments))
     return arguments | _batch_arguments(others, items)
+
+
+class _Module(types.ModuleType):
+    """`guerdon.reward("numeric")` too, once this module, of the same name, has been imported."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        from guerdon.adapters import reward
+
+        return reward(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Module

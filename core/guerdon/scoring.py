@@ -1,6 +1,7 @@
 """Score trajectories with a recipe's rewards, apply its rule for failures, and keep count."""
 
 import asyncio
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,29 +11,32 @@ from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward
 from guerdon.reward import Item, call, is_async, shape
 from guerdon.tally import Tally
-from guerdon.trajectory import Score, Trajectory
-from guerdon.workers import Workers
+from guerdon.trajectory import Failure, Score, Trajectory
+from guerdon.workers import Job, Workers
 
 ENOUGH_TO_JUDGE = 8
 """Scores of one reward before its rate of errors can stop a run."""
 
+BREATH_SECONDS = 0.01
+"""Inline rewards let the event loop go on so often."""
+
 
 class Scorer:
-    """The rewards of a recipe, ready to use; a context manager, for its worker processes."""
+    """The rewards of a recipe, ready to use; a context manager, for the worker processes that they share."""
 
     def __init__(self, rewards: Sequence[BoundReward], settings: Scoring) -> None:
         self.rewards = rewards
         self.settings = settings
         self.tallies = {r.name: Tally() for r in rewards}
-        self._workers = Workers(settings.workers)
+        self._workers = Workers(settings.workers, settings.memory_mb)
         self._threads = ThreadPoolExecutor(settings.workers, thread_name_prefix="score")
 
     def __enter__(self) -> "Scorer":
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._workers.close()
         self._threads.shutdown(wait=False, cancel_futures=True)
+        self._workers.close()
 
     async def score(self, group: Sequence[Item]) -> list[Trajectory]:
         """Score the trajectories of one group (one task). Those that failed are handed back as they are.
@@ -63,19 +67,16 @@ class Scorer:
 
     async def _call(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
         if reward.component.inline and not is_async(reward.function):
-            return call(reward.function, reward.settings, items)
-        loop = asyncio.get_running_loop()
-        # one item a call where the reward takes one: its deadline then is its own
-        batches = [items] if shape(reward.function).kind != "one" else [[item] for item in items]
-        results = await asyncio.gather(
-            *(
-                loop.run_in_executor(
-                    self._threads, self._workers.call, reward.component, reward.settings, batch, reward.timeout
-                )
-                for batch in batches
-            )
+            return await _inline(reward, items)
+        job = Job(
+            "guerdon.reward:scorer",
+            (reward.component, dict(reward.settings)),
+            whole=shape(reward.function).kind != "one",
         )
-        return [score for result in results for score in result]
+        loop = asyncio.get_running_loop()
+        given = await loop.run_in_executor(self._threads, self._workers.run, job, items, reward.timeout)
+        share = len(items) if job.whole else 1
+        return [_failed(g, reward.timeout / share) if isinstance(g, Failure) else g for g in given]
 
     def _judge(self, reward: BoundReward, tally: Tally) -> None:
         failed = tally.errors.total()
@@ -88,3 +89,19 @@ class Scorer:
                 f"reward {reward.name!r} failed on {failed} of {tally.count} trajectories, more than "
                 f"scoring.max_errors ({self.settings.max_errors:g}) allows; the last: {tally.last_error}"
             )
+
+
+async def _inline(reward: BoundReward, items: Sequence[Item]) -> list[Score]:
+    if shape(reward.function).kind != "one":
+        return call(reward.function, reward.settings, items)
+    scores, since = list[Score](), time.monotonic()
+    for item in items:
+        scores += call(reward.function, reward.settings, (item,))
+        if time.monotonic() - since > BREATH_SECONDS:
+            await asyncio.sleep(0)
+            since = time.monotonic()
+    return scores
+
+
+def _failed(failure: Failure, deadline: float) -> Score:
+    return Score(None, error=failure, seconds=deadline if failure.kind == "timeout" else 0.0)

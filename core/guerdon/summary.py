@@ -19,10 +19,7 @@ def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         "rollouts": len(trajectories),
         "failed": len(trajectories) - len(good),
         "reward": statistics.fmean(rewards) if rewards else None,
-        "rewards": {
-            name: {**counts.to_json(), "positive": sum(v > 0 for v in counts.values)}
-            for name, counts in tally(trajectories).items()
-        },
+        "rewards": {name: counts.to_json() for name, counts in tally(trajectories).items()},
         "tool_calls": statistics.fmean([t.tool_calls for t in good]) if good else None,
         "tokens": statistics.fmean([t.reply_tokens for t in good]) if good else None,
         "seconds": sum(t.seconds for t in trajectories),

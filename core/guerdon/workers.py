@@ -1,45 +1,58 @@
-"""Worker processes for rewards that may hang, grow or die.
+"""Worker processes for what may hang, grow or die, each item with a deadline.
 
-Each call has a deadline: a worker that misses it is killed and replaced, and the call becomes an error score while all
-others go on. The processes are plain children that speak over pipes (`guerdon.worker`), so the pool can be used from
-any thread, from asyncio, and from a process that was itself spawned.
+A worker that misses a deadline is killed at once, and that item is a failure; so are the items on which a worker dies
+or wants too much memory. All others get their results, from another worker where need be. Workers are forked, within
+milliseconds, by a process that has the job prepared (`guerdon.spawner`): a pool can be used from any thread, from
+asyncio (through threads), and in any kind of process.
 """
 
-import contextlib
+import atexit
 import os
 import pickle
-import select
-import signal
-import subprocess
-import sys
 import threading
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from queue import SimpleQueue
+import weakref
+from collections.abc import Sequence
+from queue import LifoQueue
 from typing import Any
 
-from guerdon.plugins import Component
-from guerdon.reward import Item
-from guerdon.trajectory import Failure, Score
-from guerdon.worker import receive, send
+from guerdon.calls import Call, Lost
+from guerdon.errors import GuerdonError, RewardError
+from guerdon.processes import SpawnerProcess, WorkerProcess
+from guerdon.spawner import SWEEP
+from guerdon.trajectory import Failure
+from guerdon.worker import Job, complaint, in_worker, prepare
 
-START_SECONDS = 60.0
-"""For a worker to start and import a reward; not part of a call's deadline."""
+MEMORY_MB = 4096
+"""What one worker may allocate, unless a pool is told otherwise."""
 
-LONGEST_MS = 2**31 - 1
-"""What `poll` takes: 24 days, which is for ever."""
+WARM_JOBS = 8
+"""So many jobs have a spawner that has prepared them; further ones are prepared by each worker for itself."""
+
+_POOLS: "weakref.WeakSet[Workers]" = weakref.WeakSet()
 
 
 class Workers:
-    """At most `count` worker processes, started when they are needed and kept warm."""
+    """At most `count` worker processes, started when they are needed and kept warm; a context manager.
 
-    def __init__(self, count: int) -> None:
-        self._idle: SimpleQueue[_Worker | None] = SimpleQueue()
-        self._closed = False
-        self._lock = threading.Lock()
-        self._alive: set[_Worker] = set()
-        for _ in range(count):
+    `memory_mb` is what each may allocate; `None` sets no limit. Threads may share a pool; a process that is forked
+    from this one starts with an empty one.
+    """
+
+    def __init__(self, count: int, memory_mb: int | None = MEMORY_MB) -> None:
+        self.count, self.memory_mb = count, memory_mb or 0
+        _POOLS.add(self)
+        self._empty()
+
+    def _empty(self) -> None:
+        self._idle: LifoQueue[WorkerProcess | None] = LifoQueue()
+        for _ in range(self.count):
             self._idle.put(None)
+        self._lock = threading.Lock()
+        self._starting = threading.Lock()
+        self._closed = False
+        self._alive: set[WorkerProcess] = set()
+        self._spawners: list[SpawnerProcess] = []
+        self._jobs: dict[bytes, str | None] = {}  # what is wrong with it; "" where it is prepared, None where it is not
 
     def __enter__(self) -> "Workers":
         return self
@@ -47,122 +60,191 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def call(
-        self, component: Component, settings: Mapping[str, Any], items: Sequence[Item], timeout: float
-    ) -> list[Score]:
-        """The scores of one group; `timeout` is in seconds, for the whole call. Blocks while all workers are busy."""
+    def run(self, job: Job, items: Sequence[Any], timeout: float) -> list[Any]:
+        """For each item, in order, its result or a `Failure`; blocks while all workers are busy.
+
+        `timeout` is in seconds: for each item, or for the call where the job takes the items as a whole. One call
+        is run by one worker at a time: for more, call from several threads.
+
+        The kinds of failure are timeout, died, memory, raised (or what a `GuerdonError` says), not_sendable, and
+        import where the job could not be prepared.
+
+        Raises:
+            RuntimeError: the pool was closed.
+        """
+        if not job.whole:
+            return self._run(job, items, timeout)
+        (given,) = self._run(job, [list(items)], timeout)
+        if isinstance(given, Failure):
+            return [given] * len(items)
+        if not isinstance(given, list) or len(given) != len(items):
+            return [Failure("raised", f"{job.target} returned no list of {len(items)} results")] * len(items)
+        return given
+
+    def _run(self, job: Job, items: Sequence[Any], timeout: float) -> list[Any]:
+        try:
+            call = Call(pickle.dumps(job), items, timeout)
+        except Exception as error:
+            failure = Failure("not_sendable", f"{job.target}: its arguments cannot be sent to a worker: {error}")
+            return [failure] * len(items)
         worker = self._idle.get()
         try:
-            if worker is None or not worker.alive:
-                worker = self._start()
-            return worker.call(component, settings, items, timeout)
-        except _Lost as lost:
-            if worker is not None:
-                self._drop(worker)
-                worker = None
-            seconds = lost.seconds / max(len(items), 1)
-            return [Score(None, error=lost.failure, seconds=seconds)] * len(items)
+            while call.todo:
+                try:
+                    worker = self._fit(worker, call.key)
+                    worker.work(call)
+                except Lost as lost:
+                    how = self._drop(worker, ask=lost.kind == "died")
+                    worker = None
+                    if self._closed:
+                        raise RuntimeError("these workers were closed") from None
+                    call.lost(lost, how)
+            return call.results
+        except BaseException:
+            self._drop(worker)
+            worker = None
+            raise
         finally:
             self._idle.put(worker)
 
+    # -- starting and ending --------------------------------------------------------------------------------------
+
+    def _fit(self, worker: "WorkerProcess | None", key: bytes) -> "WorkerProcess":
+        """This worker, if it has the job as it should, or a new one."""
+        wrong = self._jobs.get(key)
+        if key not in self._jobs:
+            with self._starting:
+                wrong = self._introduce(key)
+        if wrong:
+            raise Lost("import", wrong)
+        if worker is not None and (wrong is None or key in worker.spawner.keys):
+            return worker
+        self._drop(worker)
+        with self._lock:
+            try:
+                worker = WorkerProcess(self._newest(), self.memory_mb)
+            except OSError:
+                self._begin_again()
+                worker = WorkerProcess(self._newest(), self.memory_mb)
+            self._alive.add(worker)
+            return worker
+
+    def _newest(self) -> "SpawnerProcess":
+        if self._closed:
+            raise RuntimeError("these workers were closed")
+        if not self._spawners:
+            self._spawners.append(SpawnerProcess.first())
+        return self._spawners[-1]
+
+    def _begin_again(self) -> None:
+        """Someone has killed a spawner."""
+        for spawner in self._spawners:
+            spawner.close()
+        self._spawners.clear()
+        self._jobs.clear()
+
+    def _introduce(self, key: bytes) -> str | None:
+        """Have a spawner prepare this job; what is wrong with it."""
+        if key in self._jobs:
+            return self._jobs[key]
+        with self._lock:
+            newest = self._newest()
+        if len(newest.keys) >= WARM_JOBS:
+            return None
+        try:
+            spawner, wrong = newest.introduce(key, self.memory_mb)
+        except OSError:
+            return None  # it will be found missing when it is to start a worker
+        with self._lock:
+            if newest not in self._spawners:  # all were closed meanwhile
+                if spawner:
+                    spawner.close()
+                return None
+            if spawner:
+                self._spawners.append(spawner)
+            self._jobs[key] = wrong
+        return wrong
+
+    def _drop(self, worker: "WorkerProcess | None", ask: bool = False) -> str | None:
+        """Kill a worker; how it had ended, if that is asked and known."""
+        if worker is None:
+            return None
+        with self._lock:
+            self._alive.discard(worker)
+            first = self._spawners[0] if self._spawners else None
+        how = worker.end(ask)
+        if first:
+            first.tell(SWEEP)
+        return how
+
     def close(self) -> None:
-        """Kill the workers."""
+        """Kill the workers, and whatever they have started."""
         with self._lock:
             self._closed = True
             for worker in self._alive:
                 worker.kill()
+                if not worker.busy:
+                    worker.close()
             self._alive.clear()
+            spawners, self._spawners = self._spawners, []
+        for spawner in reversed(spawners):
+            spawner.close()
 
-    def _start(self) -> "_Worker":
-        with self._lock:
-            if self._closed:
-                raise RuntimeError("these workers were closed")
-            worker = _Worker()
-            self._alive.add(worker)
-            return worker
-
-    def _drop(self, worker: "_Worker") -> None:
-        worker.kill()
-        with self._lock:
-            self._alive.discard(worker)
-
-
-class _Lost(Exception):
-    """The worker is no longer of use."""
-
-    def __init__(self, kind: str, message: str, seconds: float = 0.0) -> None:
-        super().__init__(message)
-        self.failure = Failure(kind, message)
-        self.seconds = seconds
+    def _after_fork(self) -> None:
+        """In a forked child: these workers are the parent's."""
+        for worker in self._alive:
+            worker.close()
+        for spawner in self._spawners:
+            spawner.disown()
+        closed = self._closed
+        self._empty()
+        self._closed = closed
 
 
-@contextlib.contextmanager
-def _no_interrupts() -> Iterator[None]:
-    """Ctrl-C is for the engine: a process started in here never gets it, not even before it has a session."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def _forked() -> None:
+    global _shared_pool_lock
+    _shared_pool_lock = threading.Lock()
+    for pool in list(_POOLS):
+        pool._after_fork()
 
 
-class _Worker:
-    def __init__(self) -> None:
-        paths = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
-        with _no_interrupts():
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "guerdon.worker"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"},
-                start_new_session=True,  # a reward's own children go with its worker
-            )
-        self.loaded: set[Component] = set()
+os.register_at_fork(after_in_child=_forked)
 
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
 
-    def call(
-        self, component: Component, settings: Mapping[str, Any], items: Sequence[Item], timeout: float
-    ) -> list[Score]:
-        if component not in self.loaded:
-            complaint = self._ask(("load", component), START_SECONDS, "it was not imported within {:g} s")
-            if complaint is not None:
-                return [Score(None, error=Failure("import", complaint))] * len(items)
-            self.loaded.add(component)
-        scores: list[Score] = self._ask(("call", component, settings, items), timeout, "no score within {:g} s")
-        return scores
+_shared_pool: Workers | None = None
+_shared_pool_lock = threading.Lock()
 
-    def _ask(self, message: Any, timeout: float, late: str) -> Any:
-        assert self.process.stdin and self.process.stdout
-        started = time.monotonic()
+
+def isolated(target: str, *args: Any, timeout: float = 1.0) -> Any:
+    """Call the function "package.module:function" in a worker, with a deadline in seconds.
+
+    The workers are this process's own: started at the first call, ended with the process. In a worker the function is
+    simply called: that worker has a deadline itself.
+
+    Raises:
+        RewardError: it raised, took too long (`kind` is timeout), or its worker died; as `Workers.run` says.
+    """
+    if in_worker():
         try:
-            send(self.process.stdin, message)
-            answer = select.poll()
-            answer.register(self.process.stdout, select.POLLIN)
-            if not answer.poll(min(timeout * 1000, LONGEST_MS)):
-                raise _Lost("timeout", late.format(timeout) + "; its worker was killed", timeout)
-            return receive(self.process.stdout)
-        except (pickle.PicklingError, TypeError, AttributeError, RecursionError) as error:
-            raise _Lost("not_sendable", f"its task cannot be sent to a worker process: {error}") from None
-        except (EOFError, OSError, ValueError):
-            code = self._wait()
-            how = f"signal {-code}" if code is not None and code < 0 else f"exit code {code}"
-            seconds = time.monotonic() - started
-            raise _Lost("died", f"the reward ended its worker process ({how})", seconds) from None
+            return prepare(Job("guerdon.worker:caller", (target,)))(args)
+        except (GuerdonError, MemoryError):
+            raise
+        except Exception as error:
+            failure = complaint(error)
+            raise RewardError(failure.message, kind=failure.kind) from error
+    (result,) = _pool().run(Job("guerdon.worker:caller", (target,)), [args], timeout)
+    if isinstance(result, Failure):
+        raise RewardError(result.message, kind=result.kind)
+    return result
 
-    def _wait(self) -> int | None:
-        try:
-            return self.process.wait(5)
-        except subprocess.TimeoutExpired:
-            return None
 
-    def kill(self) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self._wait()
-        for pipe in (self.process.stdin, self.process.stdout):
-            with contextlib.suppress(OSError):
-                if pipe:
-                    pipe.close()
+def _pool() -> Workers:
+    global _shared_pool
+    with _shared_pool_lock:
+        if _shared_pool is None:
+            _shared_pool = Workers(os.cpu_count() or 1)
+            atexit.register(_shared_pool.close)
+        return _shared_pool
+
+
+__all__ = ["MEMORY_MB", "Job", "Workers", "in_worker", "isolated"]

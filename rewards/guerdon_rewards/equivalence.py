@@ -1,68 +1,99 @@
 """`equivalence`: is the answer mathematically the same as the reference?"""
 
-import logging
-from typing import Any
+import re
+from functools import lru_cache
+from typing import Any, NamedTuple
 
-from guerdon_rewards.extraction import MARKS, Answer, Method, extract
-from guerdon_rewards.number import parse_number
+from guerdon.errors import RewardError
+from guerdon_rewards.extraction import COMMITTED, Answer, Method, candidates, extract, reference
+from guerdon_rewards.guesses import Sought
+from guerdon_rewards.verdict import Verdict, compared, readable, slow_pair
 
-ORDER: tuple[Method, ...] = (*MARKS, "sentence", "whole")
+SECONDS = 1.0
+"""What sympy may take over one answer, in a worker process."""
+
+
+class Reference(NamedTuple):
+    """What a reference states, and the kind of answer to look for."""
+
+    text: str
+    sought: Sought
 
 
 def equivalence(
-    completion: str, answer: Any, *, how: tuple[Method, ...] = ORDER
+    completion: str, answer: Any, *, how: tuple[Method, ...] = COMMITTED, strict: bool = False
 ) -> float | tuple[float | None, str] | None:
-    r"""1.0 when the completion's answer equals the reference by algebra, else 0.0; not applicable without a
-    reference.
+    r"""1.0 when the completion's answer means what the reference means, else 0.0; not applicable without a reference.
 
-    Equal text and equal numbers are settled at once; the rest (expressions, fractions, sets, intervals,
-    matrices, LaTeX or plain) goes to math-verify (Hugging Face, 2025), so to sympy. That can take any time:
-    guerdon runs this reward in a worker process that it kills at the deadline, and math-verify's own limits,
-    which work in a main thread only, are off.
+    Compared in stages, each able to say yes, no or "not mine": text, exact numbers, structures part by part (sets,
+    intervals, equations, matrices ...), expressions by exact or interval values, and for what is left sympy in a
+    worker process. What is not understood is not accepted. The reason names the stage and what was compared.
 
     Args:
-        how: Where to look for the answer, see `extraction`; marks compete and the last wins, guesses go in
-            order.
+        how: Where to look for the answer, see `extraction`; marks compete and the last wins, guesses go in order.
+        strict: Units have to be there, `x = 5` is not 5, nothing is rounded, lists keep their order.
 
     Raises:
-        ValueError: the reference holds nothing that math-verify reads; the task is at fault.
-        Exception: whatever math-verify or sympy raises over an answer.
+        RewardError: sympy took too long or died over this answer, or is not installed.
 
     >>> equivalence(r"So it is \boxed{\frac{\sqrt{8}}{2}}.", r"\sqrt{2}")
-    1.0
+    (1.0, 'structure: \\frac{\\sqrt{8}}{2} is \\sqrt{2}')
     >>> equivalence(r"\boxed{x^2 + 1}", "x^2 - 1")
-    (0.0, 'x^2 + 1 against x^2 - 1')
+    (0.0, 'structure: x^2 + 1 is not x^2 - 1')
     """
     if answer is None:
         return None
-    found = extract(completion, how)
+    wanted = _reference(answer if isinstance(answer, str) else str(answer))
+    found = extract(completion, how, wanted.sought)
     if found is None:
         return 0.0, "no answer found"
-    reference = str(answer).strip()
-    if found.text == reference or _same_number(found.text, reference) or _verified(found, reference):
-        return 1.0
-    return 0.0, f"{found.text[:40]} against {reference[:40]}"
+    verdict = compared(wanted.text, found.text, strict)
+    if verdict.stage == "unread" and found.how == "clause":
+        found, verdict = _second_reading(completion, how, wanted, strict) or (found, verdict)
+    if verdict.equal is None:
+        verdict = _slowly(wanted.text, found.text)
+    return float(bool(verdict.equal)), _reason(verdict, found.text, wanted.text)
 
 
-def _same_number(text: str, reference: str) -> bool:
-    got, want = parse_number(text), parse_number(reference)
-    return got is not None and want is not None and (got.value, got.percent) == (want.value, want.percent)
+@lru_cache(1 << 14)
+def _reference(answer: str) -> Reference:
+    text = reference(answer)
+    if _LETTER.fullmatch(text):
+        return Reference(text, "choice")
+    return Reference(text, "number" if _NUMBER.fullmatch(text) else "any")
 
 
-def _verified(found: Answer, reference: str) -> bool:
-    from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
-
-    # it warns that its limits are off: that is what we want, and what the worker is for
-    for module in ("math_verify.parser", "math_verify.grader"):
-        logging.getLogger(module).setLevel(logging.ERROR)
-    configs = (LatexExtractionConfig(boxed_match_priority=0), ExprExtractionConfig())
-    given = found.text if found.how == "whole" else _boxed(found.text)
-    want = parse(_boxed(reference), configs, parsing_timeout=None, raise_on_error=True)
-    if not want:
-        raise ValueError(f"math-verify reads no mathematics in the reference answer {reference[:80]!r}")
-    got = parse(given, configs, parsing_timeout=None, raise_on_error=True)
-    return bool(verify(want, got, timeout_seconds=None, raise_on_error=True))
+_LETTER = re.compile(r"\(?(?:\\(?:text|mathrm|textbf)\s*\{)?\(?[A-Z]\)?\}?\)?\.?")
+_NUMBER = re.compile(r"-?[$]?[0-9][0-9,.]*+(?:/[0-9]++)?(?:\s*\\?%)?|-?\\[dt]?frac\{[0-9]++\}\{[0-9]++\}")
 
 
-def _boxed(text: str) -> str:
-    return f"\\boxed{{{text}}}"
+def _second_reading(
+    completion: str, how: tuple[Method, ...], wanted: Reference, strict: bool
+) -> tuple[Answer, Verdict] | None:
+    """The first other guess that is understood at all: one only, so that guessing does not pay."""
+    for candidate in candidates(completion, how, wanted.sought)[1:]:
+        if readable(candidate.text):
+            return candidate, compared(wanted.text, candidate.text, strict)
+    return None
+
+
+def _slowly(wanted: str, given: str) -> Verdict:
+    pair = slow_pair(wanted, given)
+    if pair is None:
+        return Verdict(False, "structure")
+    from guerdon.workers import isolated
+
+    try:
+        return Verdict(isolated("guerdon_rewards.symbolic:equal", *pair, timeout=SECONDS), "symbolic")
+    except RewardError as error:
+        raise RewardError(f"comparing {_short(given)} with {_short(wanted)}: {error}", kind=error.kind) from None
+
+
+def _reason(verdict: Verdict, given: str, wanted: str) -> str:
+    if verdict.stage == "unread":
+        return f"not understood: {_short(given)} against {_short(wanted)}"
+    return f"{verdict.stage}: {_short(given)} {'is' if verdict.equal else 'is not'} {_short(wanted)}"
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else text[:57] + "..."

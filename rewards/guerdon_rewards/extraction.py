@@ -1,66 +1,145 @@
-r"""Where in a completion the answer stands: one function, `extract`, that every reward shares.
+r"""Where in a completion the answer stands, for every reward; and in a reference, whose texts are as various.
 
-Four methods read a *mark* that the writer made on purpose; three are *guesses*:
+Four methods read a *mark* that the writer made on purpose; the others are *guesses*:
 
     hashes       ### 42 ###              Agent Lightning's Unsloth example (the end may close it too)
     gsm8k        #### 42                 GSM8K's references (Cobbe et al., 2021)
     boxed        \boxed{42}, \fbox{42}   MATH (Hendrycks et al., 2021)
     xml          <answer>42</answer>     the Unsloth GRPO tutorial; also DeepSeek-R1 (2025)
     sentence     the answer is 42
+    clause       a bare answer, or what the announced or last sentence states, see `guesses`
     last_number  the last number in the text
     whole        the text itself
+
+The last mark wins. Boxes beside each other (`\boxed{1}, \boxed{2}`) are one answer. A box that is not closed is not
+there, an empty mark commits to nothing, and neither does a text that ends in an open box.
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Literal, NamedTuple, TypeVar
 
+from guerdon_rewards import guesses
+from guerdon_rewards.guesses import Sought
 from guerdon_rewards.number import TOKEN, parse_number
 
-Method = Literal["hashes", "gsm8k", "boxed", "xml", "sentence", "last_number", "whole"]
+Method = Literal["hashes", "gsm8k", "boxed", "xml", "sentence", "clause", "last_number", "whole"]
 
 MARKS: tuple[Method, ...] = ("hashes", "gsm8k", "boxed", "xml")
 DEFAULT_ORDER: tuple[Method, ...] = (*MARKS, "sentence", "last_number", "whole")
+COMMITTED: tuple[Method, ...] = (*MARKS, "clause")
+"""Marks, else one clause: what an answer of any kind is looked for in."""
 
 LONGEST = 100_000
 """Characters of a completion's end that are read: answers stand there, and no text costs more than this."""
+LONGEST_BOX = 20_000
+"""Characters of the longest box."""
+MOST_BOXES = 64
+"""Boxes beside each other that are joined."""
+
+T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """An answer as it was written, and the method that found it."""
+class Answer(NamedTuple):
+    """An answer as it was written, the method that found it, and the boxes that it was joined from, if so."""
 
     text: str
     how: Method
+    parts: tuple[str, ...] = ()
 
 
-def extract(completion: str, how: Method | Sequence[Method] = DEFAULT_ORDER) -> Answer | None:
+def extract(completion: str, how: Method | Sequence[Method] = DEFAULT_ORDER, sought: Sought = "any") -> Answer | None:
     r"""The answer that a completion commits to, or `None`.
 
-    Reasoning (`<think>`, `<thinking>` and `<reasoning>` blocks) is left out, unless nothing else was written.
-    Among the marks in `how` the one that opens last wins: a later commitment beats an earlier one, and the
-    inner mark the outer (`<answer>\boxed{42}</answer>` is 42). Without a mark, the guesses are tried in the
-    order of `how`. Time is linear in the completion's length.
+    Reasoning (`<think>`, `<thinking>`, `<thought>` and `<reasoning>` blocks) is left out, unless nothing else was
+    written; so are the turns of a chat that follow. Among the marks in `how` the one that opens last wins: a later
+    commitment beats an earlier one, and the inner mark the outer (`<answer>\boxed{42}</answer>` is 42). Without a
+    mark, the guesses are tried in the order of `how`. Time is linear in the completion's length, up to `LONGEST`.
 
-    >>> extract("At first 41: ### 41 ###. No, \\boxed{42}.")
-    Answer(text='42', how='boxed')
+    Args:
+        completion: The text.
+        how: The methods.
+        sought: What kind of answer the reference is; guesses depend on it. With `choice`, a mark's
+            `(C) the third` is `C`.
+
+    >>> extract("At first 41: ### 41 ###. No, \\boxed{42}.").text
+    '42'
     >>> extract("<think>\\boxed{1}? or 2?</think>It is 3.")
-    Answer(text='3', how='last_number')
+    Answer(text='3', how='last_number', parts=())
+    >>> extract("\\boxed{1} and \\boxed{2}")
+    Answer(text='1, 2', how='boxed', parts=('1', '2'))
     >>> extract("It is 3.", how="boxed") is None
     True
     """
-    methods: Sequence[Method] = [how] if isinstance(how, str) else how
-    text = _spoken(completion[-LONGEST:])
-    marks = [(*found, m) for m in methods if m in MARKS and (found := _FIND[m](text))]
-    if marks:
-        _, content, method = max(marks)
-        stated = _sentence(content) if "sentence" in methods else None
-        return Answer(stated[1] if stated else content, method)
-    for method in methods:
-        if method not in MARKS and (found := _FIND[method](text)):
-            return Answer(found[1], method)
+    return next(_answers(completion, how, sought), None)
+
+
+def candidates(
+    completion: str, how: Method | Sequence[Method] = COMMITTED, sought: Sought = "any"
+) -> list[Answer]:
+    """The readings of a completion, best first: one where there is a mark, at most three guesses else.
+
+    They are for a reader that does not understand the first. Never compare one after the other with a reference
+    until one is right: that would reward guessing. `read` takes care of it.
+    """
+    answers = _answers(completion, how, sought)
+    return [answer for answer, _ in zip(answers, range(3), strict=False)]
+
+
+def read(
+    completion: str,
+    reader: Callable[[str], T | None],
+    how: Method | Sequence[Method] = COMMITTED,
+    sought: Sought = "any",
+) -> tuple[Answer, T] | None:
+    """The first candidate that `reader` understands (gives anything but `None` for), and what it read.
+
+    >>> read("Total 42 apples", parse_number, sought="number")[0].text
+    '42'
+    """
+    for answer in candidates(completion, how, sought):
+        understood = reader(answer.text)
+        if understood is not None:
+            return answer, understood
     return None
+
+
+def reference(answer: str) -> str:
+    r"""What a reference states: its mark, what it says the answer is, or itself without the dollars around it.
+
+    >>> [reference(r) for r in ("42", "$\\frac{1}{2}$", "So the answer is: \\[ \\boxed{7} \\]", "answer is 0.5")]
+    ['42', '\\frac{1}{2}', '7', '0.5']
+    """
+    text = answer.strip()
+    if "box" in text or "#" in text or "</answer>" in text:
+        marked = _marked(text, MARKS)
+        if marked and marked.text:
+            return undressed(marked.text)
+        at = max(text.rfind("\\boxed{"), text.rfind("\\fbox{"))
+        if at != -1 and not marked:  # cut off, or a closing brace was lost
+            return undressed(text[text.index("{", at) + 1 :].rstrip("$. \n"))
+    if "nswer" in text or "NSWER" in text:
+        said = guesses.sentence(text)
+        if said:
+            return undressed(said[1])
+    return undressed(text)
+
+
+_DRESSES = (("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+
+
+def undressed(text: str) -> str:
+    r"""A text without the dollars, `\(` or `\[` around the whole of it, and the full stop behind them."""
+    text = text.strip()
+    if text[:1] not in ("$", "\\"):
+        return text
+    bare = text.rstrip(". \n")
+    for opening, closing in _DRESSES:
+        if bare.startswith(opening) and bare.endswith(closing) and len(bare) > len(opening) + len(closing):
+            inner = bare[len(opening) : -len(closing)]
+            if opening not in inner and closing not in inner and inner[-1] != "\\":
+                return inner.strip()
+    return text
 
 
 def tutorial_answer(completion: str) -> str:
@@ -72,11 +151,64 @@ def tutorial_answer(completion: str) -> str:
     return completion.split("<answer>")[-1].split("</answer>")[0].strip()
 
 
-_REASONING = re.compile(r"<(/?)(?:think|thinking|reasoning)>")
+def _answers(completion: str, how: Method | Sequence[Method], sought: Sought) -> Iterator[Answer]:
+    methods: Sequence[Method] = (how,) if isinstance(how, str) else how
+    text = completion[-LONGEST:]
+    if "<" in text:
+        text = _spoken(_turn(text) if "<|" in text or "</s>" in text or "_turn>" in text else text)
+    marked = _marked(text, methods)
+    if marked:
+        if marked.text:
+            yield _within(marked, methods, sought)
+            return
+        text = _after_marks(text)
+    for method in methods:
+        if method == "clause":
+            if "box" not in text or not _OPEN_BOX.search(text):
+                yield from (Answer(guess, method) for guess in guesses.guesses(text, sought))
+        elif method not in MARKS and (found := _GUESS[method](text)):
+            yield Answer(found[1], method)
+
+
+def _within(marked: Answer, methods: Sequence[Method], sought: Sought) -> Answer:
+    """A mark may hold a sentence, or a letter and what it stands for."""
+    text = marked.text
+    if sought == "choice" and not marked.parts and (letter := guesses.choice(text)):
+        return Answer(letter, marked.how)
+    if "nswer" in text and ("sentence" in methods or "clause" in methods) and (stated := guesses.sentence(text)):
+        return Answer(stated[1], marked.how)
+    return marked
+
+
+# What the completion itself says ----------------------------------------------------------------------------------
+
+_REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
+_HEADER = re.compile(
+    r"<\|im_start\|>assistant\s*+|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model|"
+    r"<\|channel\|>final<\|message\|>|<\|assistant\|>"
+)
+_TURN_END = re.compile(
+    r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id|start_header_id|end|return|user|eom_id)\|>|</s>|<end_of_turn>|<start_of_turn>"
+)
+
+
+def _turn(text: str) -> str:
+    """The assistant's first turn: without a prompt repeated before it and the turns that were made up after it."""
+    first = _TURN_END.search(text)
+    header = _HEADER.search(text)
+    if header and (first is None or not text[: first.start()].strip() or header.start() <= first.start()):
+        channel = text.rfind("<|channel|>final<|message|>")
+        text = text[max(header.end(), channel + len("<|channel|>final<|message|>") if channel != -1 else 0) :]
+    for end in _TURN_END.finditer(text):
+        if text[: end.start()].strip():
+            return text[: end.start()]
+    return text
 
 
 def _spoken(text: str) -> str:
     """The text without its reasoning blocks; the text itself where nothing else is left."""
+    if not ("think>" in text or "thinking>" in text or "reasoning>" in text or "thought>" in text):
+        return text
     kept: list[str] = []
     start, inside = 0, False
     for tag in _REASONING.finditer(text):
@@ -92,14 +224,40 @@ def _spoken(text: str) -> str:
     return spoken if spoken.strip() else text
 
 
-# Each method gives where its mark opens and what it holds. Possessive quantifiers keep the patterns linear.
+# Marks: each function gives where its mark opens and what it holds. Possessive quantifiers keep the patterns linear.
+
 Found = tuple[int, str] | None
 
+
+def _marked(text: str, methods: Sequence[Method]) -> Answer | None:
+    """The mark that opens last."""
+    last, content, how = -1, "", None
+    parts: tuple[str, ...] = ()
+    if "#" in text:
+        if "hashes" in methods and (found := _hashes(text)) and found[0] > last:
+            last, content, how = *found, "hashes"
+        if "gsm8k" in methods and "####" in text and (found := _gsm8k(text)) and found[0] > last:
+            last, content, how = *found, "gsm8k"
+    if "xml" in methods and "</answer>" in text and (found := _xml(text)) and found[0] > last:
+        last, content, how = *found, "xml"
+    if "boxed" in methods and "box" in text and (boxes := _boxes(text)):
+        if boxes[0] > last:
+            how = "boxed"
+            parts = boxes[1]
+            content = parts[0] if len(parts) == 1 else ", ".join(parts)
+            parts = parts if len(parts) > 1 else ()
+    return Answer(content, how, parts) if how else None  # type: ignore[arg-type]
+
+
 _HASHES = re.compile(r"(?<!#)###(?!#)\s*+([^#\n]++)(?:###(?!#)|\s*+(?:\Z|###[ \t]*+(?:\n|\Z)))")
+_HEADING = re.compile(r"(?:the )?(?:final )?(?:answer|solution|conclusion|result|explanation|summary|step)s?:?", re.IGNORECASE)
 
 
 def _hashes(text: str) -> Found:
-    return _last((m.start(), m[1].strip()) for m in _HASHES.finditer(text))
+    if text.count("###") == text.count("####"):
+        return None
+    found = ((m.start(), m[1].strip()) for m in _HASHES.finditer(text))
+    return _last((at, content) for at, content in found if not _HEADING.fullmatch(content))
 
 
 _GSM8K = re.compile(r"(?<!#)####(?!#)[ \t]*+([^\n]++)")
@@ -108,45 +266,83 @@ _GSM8K = re.compile(r"(?<!#)####(?!#)[ \t]*+([^\n]++)")
 def _gsm8k(text: str) -> Found:
     # a heading of Markdown looks the same: only a number, or the last line of all, is an answer
     end = len(text.rstrip())
+    at = text.rfind("####")
+    if text[at - 1 : at] != "#" and text.find("\n", at, end) == -1 and (content := text[at + 4 : end].strip()):
+        return at, content
     lines = ((m.start(), m[1].strip(), m.end()) for m in _GSM8K.finditer(text))
     return _last((at, line) for at, line, stop in lines if line and (stop >= end or parse_number(line)))
 
 
-_BRACES = re.compile(r"\\(?:boxed|fbox)\s*+\{|\\.|[{}]", re.DOTALL)
-
-
-def _boxed(text: str) -> Found:
-    first = min((at for at in (text.find("\\boxed"), text.find("\\fbox")) if at != -1), default=-1)
-    if first == -1:
-        return None
-    best: tuple[int, int, int] | None = None
-    opened: list[re.Match[str]] = []
-    for brace in _BRACES.finditer(text, first):
-        if brace[0][-1] == "{" and brace[0] != "\\{":
-            opened.append(brace)
-        elif brace[0] == "}" and opened:
-            box = opened.pop()
-            if len(box[0]) > 1 and (best is None or box.start() > best[0]):
-                best = box.start(), box.end(), brace.start()
-    return (best[0], text[best[1] : best[2]].strip()) if best else None
-
-
 def _xml(text: str) -> Found:
     end = text.rfind("</answer>")
-    start = text.rfind("<answer>", 0, end) if end != -1 else -1
+    start = text.rfind("<answer>", 0, end)
     return (start, text[start + len("<answer>") : end].strip()) if start != -1 else None
 
 
-_ANSWER_IS = re.compile(r"\banswer\b[^.\n:=]{0,60}?(?:\bis\b|:|=)[\s*:=]*+", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"\n|[.!?](?=\s|\*|\Z)")
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
+_OPEN_BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{[^{}]*+\Z")
+_BARE_BOX = re.compile(r"\\boxed\s*+(?P<content>[-+]?[\d.][^$\n\\{}]{0,40}+|\\[a-zA-Z]++(?:\{[^{}$\n]{0,40}+\}){0,2}+)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_GLUE = r"[\s$,;&]|\\[()\[\]\\,;:! ]|\\q?quad\b|\\(?:text|mbox|textrm|mathrm)\s*\{[\s,]*+\}"
+_LEADS = r"(?:[A-Za-z](?:_\{?\w{1,8}\}?)?(?:\([A-Za-z]\))?\s*(?:=|\\in\b)\s*)?"
+_BESIDE = re.compile(
+    rf"(?:{_GLUE})*+{_LEADS}|[^.!?\n]{{0,40}}?\b(?:and|or|und|oder|et|ou|y)\b(?:{_GLUE}|\}})*+{_LEADS}|[\s$]*(?:和|或|、|，)[\s$]*"
+)
+"""What stands between two boxes that are one answer."""
 
 
-def _sentence(text: str) -> Found:
-    last = _last((m.start(), text[m.end() : m.end() + 1000]) for m in _ANSWER_IS.finditer(text))
-    if last is None:
+def _boxes(text: str) -> tuple[int, tuple[str, ...]] | None:
+    """Where the last closed box opens, and its contents with those of the boxes beside it."""
+    at, stop = len(text), len(text)
+    while (at := max(text.rfind("\\boxed", 0, at), text.rfind("\\fbox", 0, at))) != -1:
+        box = _closed(text, at, stop)
+        if box:
+            break
+        stop = at  # an open brace there: an earlier box can only close before it
+    else:
         return None
-    content = _SENTENCE_END.split(last[1], maxsplit=1)[0].strip(" \t*")
-    return (last[0], content) if content else None
+    parts = [box[1]]
+    first = at
+    while len(parts) < MOST_BOXES:
+        before = max(text.rfind("\\boxed", 0, first), text.rfind("\\fbox", 0, first))
+        beside = _closed(text, before, first) if before != -1 else None
+        if not beside or not beside[1] or first - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], first):
+            break
+        if beside[1] not in parts:
+            parts.append(beside[1])
+        first = before
+    return at, tuple(parts[::-1])
+
+
+def _closed(text: str, at: int, stop: int) -> tuple[int, str] | None:
+    """Where the box at `at` ends, and its content; `None` if it is not closed before `stop`."""
+    opening = _BOX.match(text, at)
+    if not opening:
+        bare = _BARE_BOX.match(text, at, stop)
+        return (bare.end(), bare["content"].strip().rstrip(".,;")) if bare else None
+    start = opening.end()
+    stop = min(stop, start + LONGEST_BOX)
+    close = text.find("}", start, stop)
+    if close != -1 and text.find("{", start, close) == -1 and text[close - 1] != "\\":
+        return close + 1, text[start:close].strip()
+    depth = 1
+    for brace in _BRACE.finditer(text, start, stop):
+        if brace[0] == "{":
+            depth += 1
+        elif brace[0] == "}":
+            depth -= 1
+            if not depth:
+                return brace.end(), text[start : brace.start()].strip()
+    return None
+
+
+def _after_marks(text: str) -> str:
+    """What follows an empty mark."""
+    ends = (text.rfind("}"), text.rfind("</answer>") + 8, text.rfind("###") + 2)
+    return text[max(ends) + 1 :]
+
+
+# Guesses ----------------------------------------------------------------------------------------------------------
 
 
 def _last_number(text: str) -> Found:
@@ -166,12 +362,8 @@ def _last(found: Iterable[tuple[int, str]]) -> Found:
     return last
 
 
-_FIND: dict[Method, Callable[[str], Found]] = {
-    "hashes": _hashes,
-    "gsm8k": _gsm8k,
-    "boxed": _boxed,
-    "xml": _xml,
-    "sentence": _sentence,
+_GUESS: dict[Method, Callable[[str], Found]] = {
+    "sentence": guesses.sentence,
     "last_number": _last_number,
     "whole": _whole,
 }

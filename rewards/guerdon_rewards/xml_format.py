@@ -14,7 +14,7 @@ def xml_format(
     style: Literal["soft", "strict", "count"] = "soft",
     tags: tuple[str, ...] = TAGS,
     compat: bool = False,
-) -> float:
+) -> float | tuple[float, str]:
     """Up to 0.5 for `<reasoning>...</reasoning><answer>...</answer>`; the three format rewards of the Unsloth
     GRPO tutorial.
 
@@ -41,6 +41,8 @@ def xml_format(
     >>> template = "<reasoning>\\n6 * 7\\n</reasoning>\\n<answer>\\n42\\n</answer>"
     >>> xml_format(template), xml_format(template, compat=True)
     (0.5, 0.0)
+    >>> xml_format("It is 42.")
+    (0.0, 'no <reasoning>')
     """
     if compat:
         if tags != TAGS:
@@ -51,41 +53,58 @@ def xml_format(
     return _RULES[style](completion, tags)
 
 
-def _soft(text: str, tags: Sequence[str]) -> float:
-    return 0.5 if _blocks(text, tags) is not None else 0.0
+Scored = float | tuple[float, str]
 
 
-def _strict(text: str, tags: Sequence[str]) -> float:
+def _soft(text: str, tags: Sequence[str]) -> Scored:
     blocks = _blocks(text, tags)
-    if blocks is None:
-        return 0.0
+    return (0.0, blocks) if isinstance(blocks, str) else 0.5
+
+
+def _strict(text: str, tags: Sequence[str]) -> Scored:
+    blocks = _blocks(text, tags)
+    if isinstance(blocks, str):
+        return 0.0, blocks
     template = "\n".join(f"<{tag}>{block}</{tag}>" for tag, block in zip(tags, blocks, strict=True))
+    if text.removesuffix("\n") != template:
+        return 0.0, "not the blocks alone, one after the other"
     lines = all(block[0] == block[-1] == "\n" for block in blocks)
-    return 0.5 if lines and text.removesuffix("\n") == template else 0.0
+    return 0.5 if lines else (0.0, "a tag without a line of its own")
 
 
-def _count(text: str, tags: Sequence[str]) -> float:
+def _count(text: str, tags: Sequence[str]) -> Scored:
     marks = _marks(tags)
-    share = 0.5 / len(marks)
-    after = text.rpartition(marks[-1])[2].strip() if marks[-1] in text else ""
-    return max(0.0, share * sum(text.count(mark) == 1 for mark in marks) - 0.001 * len(after))
+    once = sum(text.count(mark) == 1 for mark in marks)
+    after = len(text.rpartition(marks[-1])[2].strip()) if marks[-1] in text else 0
+    if once == len(marks) and not after:
+        return 0.5
+    behind = f", {after} characters after the last" if after else ""
+    return max(0.0, 0.5 / len(marks) * once - 0.001 * after), f"{once} of {len(marks)} tags occur once{behind}"
 
 
 def _marks(tags: Sequence[str]) -> list[str]:
     return [mark for tag in tags for mark in (f"<{tag}>", f"</{tag}>")]
 
 
-def _blocks(text: str, tags: Sequence[str]) -> list[str] | None:
-    """What each block holds, where each tag occurs once, in order, with only blanks before and between."""
+def _blocks(text: str, tags: Sequence[str]) -> list[str] | str:
+    """What each block holds, where each tag occurs once, in order, with only blanks before and between; else what is
+    wrong."""
     edges = [0]
     for mark in _marks(tags):
         at = text.find(mark)
-        if at < edges[-1] or text.count(mark) != 1:
-            return None
+        if at == -1:
+            return f"no {mark}"
+        if at < edges[-1]:
+            return f"{mark} in the wrong place"
+        if text.find(mark, at + 1) != -1:
+            return f"{mark} more than once"
         edges += [at, at + len(mark)]
     pieces = [text[a:b] for a, b in pairwise(edges)]  # between, tag, block, tag, between, tag, block, tag
     blocks, between = pieces[2::4], pieces[0::4]
-    return blocks if all(b.strip() for b in blocks) and not any(b.strip() for b in between) else None
+    for tag, block, before in zip(tags, blocks, between, strict=True):
+        if before.strip() or not block.strip():
+            return f"text before <{tag}>" if before.strip() else f"nothing in <{tag}>"
+    return blocks
 
 
 _CLOSE_AND_OPEN = re.compile(r"</reasoning>\s*+<answer>")

@@ -1,4 +1,4 @@
-"""The plugin is found, the reward counts words, and the agent asks for few."""
+"""The plugin is found, both keep to guerdon's contract, the reward counts words, and the agent asks for few."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -6,6 +6,7 @@ from typing import Any
 
 import guerdon
 import pytest
+from guerdon.pytest_plugin import Conforms
 
 from guerdon_brevity.agent import brief
 from guerdon_brevity.reward import brevity
@@ -14,6 +15,16 @@ from guerdon_brevity.reward import brevity
 def test_it_is_installed() -> None:
     found = [c for c in guerdon.Plugins().components if c.package == "guerdon-brevity"]
     assert [(c.kind, c.name) for c in found] == [("agents", "brief"), ("rewards", "brevity")]
+
+
+@pytest.mark.parametrize("name", ["brevity", "brief"])
+def test_it_keeps_to_the_contract(conformance: Conforms, name: str) -> None:
+    conformance(name)
+
+
+def test_it_keeps_to_the_contract_with_settings(conformance: Conforms) -> None:
+    rows = [{"prompt": "Why?", "completion": "word " * words, "expected": 2 - words / 10} for words in (10, 15, 20)]
+    conformance("brevity", tasks=rows, max_words=10)
 
 
 @pytest.mark.parametrize(("words", "score"), [(0, 1.0), (4, 1.0), (5, 0.75), (6, 0.5), (8, 0.0), (50, 0.0)])

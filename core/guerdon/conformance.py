@@ -1,0 +1,411 @@
+"""Does a component keep to its contract? What `guerdon plugins test` and the pytest fixture `conformance` run.
+
+Every component is imported, and its documentation, settings and signature are read; a reward is also put to work
+(`guerdon.conformance_rewards`).
+"""
+
+import contextlib
+import inspect
+import os
+import pickle
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import PydanticUserError, ValidationError
+
+from guerdon.conformance_inputs import BUILT_IN, Row, examples, read_rows
+from guerdon.conformance_rewards import CHECKS, WATCHED, Outcome, Seen, Subject, announced
+from guerdon.errors import ComponentError, GuerdonError, RewardError, near_miss
+from guerdon.hookspecs import KINDS
+from guerdon.loading import _value as yaml_value
+from guerdon.plugins import Component, Plugins
+from guerdon.recipe import REWARD_KEYS
+from guerdon.registry import Registry, load, require_extra
+from guerdon.resolve import Bound, takes_task
+from guerdon.reward import check_wants, is_async, shape
+from guerdon.settings import describe, settings_model, validate
+from guerdon.workers import Workers
+
+TIMEOUT = 1.0
+"""Seconds that a reward may take for one completion, unless the settings have a `timeout`, as in a recipe."""
+
+
+class Check(NamedTuple):
+    """One thing that was looked at."""
+
+    name: str
+    outcome: Outcome
+    seen: str
+
+
+@dataclass(frozen=True)
+class Conformance:
+    """All that was looked at in one component."""
+
+    component: Component
+    settings: Mapping[str, Any]
+    checks: tuple[Check, ...]
+
+    @property
+    def ok(self) -> bool:
+        return not any(check.outcome == "failed" for check in self.checks)
+
+    @property
+    def title(self) -> str:
+        c = self.component
+        origin = f"from {c.package} {c.version}" if c.package else f"from {c.target}"
+        given = ", ".join(f"{k}={v!r}" for k, v in self.settings.items())
+        return f"{_kind(c)} {c.name} ({origin}){f' with {given}' if given else ''}"
+
+    def to_json(self) -> dict[str, Any]:
+        c = self.component
+        about = {"kind": _kind(c), "name": c.name, "package": c.package, "version": c.version, "target": c.target}
+        return {**about, "settings": dict(self.settings), "ok": self.ok, "checks": [k._asdict() for k in self.checks]}
+
+    def text(self, *outcomes: Outcome) -> str:
+        """A line for each check, or only for those with such an outcome."""
+        wanted = [check for check in self.checks if not outcomes or check.outcome in outcomes]
+        return "\n".join(f"  {c.outcome:8} {c.name:13} {c.seen}" for c in wanted)
+
+
+def conformance(
+    name: str, settings: Mapping[str, Any] | None = None, tasks: Iterable[Row] | None = None
+) -> list[Conformance]:
+    """Test the components of this name, of every kind that has it.
+
+    `name` is as `guerdon plugins show` takes it. `tasks` are rows with a `prompt`, an `answer` and whatever columns
+    the reward asks for; with a `completion` where it is to be scored, and `expected`, the score (`None`: not
+    applicable). Without them, the rows of `examples/NAME.jsonl` in the component's package are taken, else a few word
+    problems.
+
+    Raises:
+        ComponentError: nothing has this name.
+    """
+    rows = list(tasks) if tasks is not None else None
+    return [test(component, settings or {}, rows) for component in find(name)]
+
+
+def find(name: str) -> list[Component]:
+    """The components of this name: `name`, `kind:name`, `package:name`, `module:attr` or `./file.py:attr`.
+
+    Raises:
+        ComponentError: there is none.
+    """
+    plugins = Plugins()
+    registry = Registry(plugins)
+    known = [c for c in plugins.components if c.kind != "recipes"]  # `guerdon check` tests a recipe
+    kind, colon, rest = name.partition(":")
+    if colon and f"{kind}s" in KINDS:
+        return [registry.find(f"{kind}s", rest)]
+    found = [c for c in known if name in (c.name, f"{c.package}:{c.name}", f"{c.plugin}:{c.name}")]
+    if found:
+        return found
+    if not colon:
+        raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in known))}")
+    component = registry.find("rewards", name)
+    parameters = list(inspect.signature(load(component)).parameters)
+    return [component._replace(kind="agents") if parameters[:2] == ["task", "policy"] else component]
+
+
+def given(settings: Iterable[str]) -> dict[str, Any]:
+    """Settings from a command line: `key=value`, the value as a recipe has it.
+
+    >>> given(["max_words=40", "tags=[a, b]"])
+    {'max_words': 40, 'tags': ['a', 'b']}
+
+    Raises:
+        ComponentError: one is not of this form.
+    """
+    found = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals or not key.strip():
+            raise ComponentError(f"{text!r}: write a setting as key=value")
+        found[key.strip()] = yaml_value(value, text)
+    return found
+
+
+def test(component: Component, settings: Mapping[str, Any], rows: Sequence[Row] | None = None) -> Conformance:
+    """Test one component."""
+    reserved = REWARD_KEYS if component.kind == "rewards" else ()
+    own = {k: v for k, v in settings.items() if k not in reserved}
+    timeout = float(settings.get("timeout", TIMEOUT)) if reserved else TIMEOUT
+    return Conformance(component, settings, tuple(_checks(component, own, timeout, rows)))
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest collects what is called so
+
+
+def _checks(
+    component: Component, settings: Mapping[str, Any], timeout: float, rows: Sequence[Row] | None
+) -> Iterator[Check]:
+    try:
+        function = _loaded(component)
+    except GuerdonError as error:
+        yield Check("loads", "failed", str(error))
+        return
+    yield Check("loads", "passed", component.target)
+    sound = True
+    for name, look in _STATIC.items():
+        check = _told(name, partial(look, component, function, settings))
+        sound = sound and (check.outcome != "failed" or name == "documented")
+        yield check
+    if component.kind != "rewards":
+        yield Check("at work", "skipped", f"only a reward is put to work here: try this {_kind(component)} in a recipe")
+    elif not sound:
+        yield Check("at work", "skipped", "what failed above comes first")
+    else:
+        yield from _at_work(component, function, settings, timeout, rows)
+
+
+def _told(name: str, look: Callable[[], Seen]) -> Check:
+    try:
+        return Check(name, *look())
+    except GuerdonError as error:
+        return Check(name, "failed", str(error))
+
+
+def _loaded(component: Component) -> Callable[..., Any]:
+    require_extra(component)
+    function = load(component)
+    if not callable(function):
+        raise ComponentError(f"{component.target} is a {type(function).__name__}, not a function")
+    return function  # type: ignore[no-any-return]
+
+
+def _at_work(
+    component: Component,
+    function: Callable[..., Any],
+    settings: Mapping[str, Any],
+    timeout: float,
+    rows: Sequence[Row] | None,
+) -> Iterator[Check]:
+    try:
+        own = rows if rows is not None else _shipped(component)
+        found = examples(own or BUILT_IN)
+        columns = set.intersection(*(set(e.task.fields) for e in found))
+        check_wants(function, sorted(columns))
+    except GuerdonError as error:
+        hint = "give rows that have it: --tasks FILE, or examples/NAME.jsonl in its package"
+        yield Check("at work", "skipped", f"{error} ({hint})")
+        return
+    documented = announced(inspect.getdoc(function) or "")
+    values = validate(_kind(component), function, settings)
+    with Workers(2) as workers:
+        subject = Subject(component, function, values, shape(function), found, timeout, workers, documented, not own)
+        for name, look in CHECKS.items():
+            yield _told(name, partial(look, subject))
+        try:
+            subject.observed  # noqa: B018  once, for all that follow
+        except RewardError as error:
+            yield Check("at work", "failed", f"{error}; so the rest is left out: {', '.join(WATCHED)}")
+            return
+        for name, look in WATCHED.items():
+            yield _told(name, partial(look, subject))
+
+
+def _shipped(component: Component) -> list[Row]:
+    """The rows that a component's package brings for it."""
+    from importlib.resources import files
+
+    module = component.target.partition(":")[0]
+    if module.endswith(".py"):
+        return []
+    path = Path(str(files(module.partition(".")[0]).joinpath("examples", f"{component.name}.jsonl")))
+    return read_rows(path) if path.is_file() else []
+
+
+def _kind(component: Component) -> str:
+    return "task source" if component.kind == "tasks" else component.kind.removesuffix("s")
+
+
+# -- what is read ---------------------------------------------------------------------------------------------------
+
+
+def documented(_: Component, function: Callable[..., Any], __: Mapping[str, Any]) -> Seen:
+    """A first line, and a line under "Args:" for every setting."""
+    about, settings = describe(function)
+    bare = [s.name for s in settings if not s.help]
+    if not about:
+        return "failed", "it has no docstring: its first line is what `guerdon plugins show` tells of it"
+    if bare:
+        return "failed", f"its docstring has no line under `Args:` for {', '.join(bare)}"
+    return "passed", textwrap.shorten(about.partition("\n\n")[0], 90, placeholder=" ...")
+
+
+def signature(component: Component, function: Callable[..., Any], _: Mapping[str, Any]) -> Seen:
+    """It can be called as its kind is called."""
+    return _SIGNATURES[component.kind](component, function)
+
+
+def _reward(_: Component, function: Callable[..., Any]) -> Seen:
+    how = shape(function)
+    taken = sorted(set(settings_model(function).model_fields) & set(REWARD_KEYS))
+    if taken:
+        return "failed", f"{taken[0]!r} is a word that every reward's entry in a recipe has: rename the setting"
+    called = {"one": "called for each completion", "batch": "called for a group", "trl": "called as TRL would"}[
+        how.kind
+    ]
+    return "passed", f"asks for {', '.join(how.wants)}; {called}"
+
+
+def _agent(component: Component, function: Callable[..., Any]) -> Seen:
+    if takes_task(Bound(component, function, {})):
+        return "passed", "called with a task and a policy"
+    return _context(function, "which yields a coroutine function of a task and a policy")
+
+
+def _backend(_: Component, function: Callable[..., Any]) -> Seen:
+    if wrong := _positional(function, "model"):
+        return "failed", wrong
+    return _context(function, "which yields an endpoint")
+
+
+def _trainer(_: Component, function: Callable[..., Any]) -> Seen:
+    if wrong := _positional(function, "job"):
+        return "failed", wrong
+    if is_async(function):
+        return "failed", "it is `async def`: a trainer is a plain function"
+    return "passed", "called with a job, in a process of its own"
+
+
+def _source(_: Component, function: Callable[..., Any]) -> Seen:
+    if wrong := _positional(function):
+        return "failed", wrong
+    return (
+        ("failed", "it is `async def`: a plain function is needed") if is_async(function) else ("passed", "called bare")
+    )
+
+
+def _positional(function: Callable[..., Any], *wanted: str) -> str:
+    """What is wrong with the positional parameters, whatever their names."""
+    takes = [p.name for p in inspect.signature(function).parameters.values() if p.kind is not p.KEYWORD_ONLY]
+    if len(takes) == len(wanted):
+        return ""
+    return f"it takes ({', '.join(takes)}) where ({', '.join(wanted)}) is given; settings come after `*`"
+
+
+def _context(function: Callable[..., Any], what: str) -> Seen:
+    inner = inspect.unwrap(function)
+    if hasattr(function, "__aenter__") or (inner is not function and inspect.isasyncgenfunction(inner)):
+        return "passed", f"an async context manager, {what}"
+    if is_async(inner) or inspect.isasyncgenfunction(inner) or inspect.isgeneratorfunction(inner):
+        return "failed", f"it is no async context manager, {what}: put @asynccontextmanager before it"
+    return "warning", f"only a run can tell whether it returns an async context manager, {what}"
+
+
+_SIGNATURES: dict[str, Callable[[Component, Callable[..., Any]], Seen]] = {
+    "rewards": _reward,
+    "agents": _agent,
+    "backends": _backend,
+    "trainers": _trainer,
+    "tasks": _source,
+    "models": _source,
+}
+
+
+class _Nothing:
+    """Of no type that a setting could have."""
+
+
+def settings(_: Component, function: Callable[..., Any], given: Mapping[str, Any]) -> Seen:
+    """Each setting has a type that refuses what is wrong, and a default that it accepts; those given are right."""
+    validate("settings", function, given)
+    try:
+        model = settings_model(function)
+        names = {f.alias or n: f for n, f in model.model_fields.items()}
+        required = {n: given[n] for n, f in names.items() if f.is_required()}
+        loose = [n for n in names if _accepts(model, {**required, n: _Nothing()})]
+        wrong = [n for n, f in names.items() if not f.is_required() and not _accepts(model, {**required, n: f.default})]
+    except PydanticUserError as error:
+        return "failed", f"a setting's type cannot be checked: {error.message.splitlines()[0]}"
+    if loose:
+        return "failed", f"{', '.join(loose)}: no type, so that anything is accepted; annotate it"
+    if wrong:
+        return "failed", f"the default of {', '.join(wrong)} is not of its own type"
+    return "passed", ", ".join(names) + ": wrong types refused, defaults right" if names else "it has none"
+
+
+def _accepts(model: Any, values: Mapping[str, Any]) -> bool:
+    try:
+        model(**values)
+    except ValidationError:
+        return False
+    return True
+
+
+def picklable(_: Component, function: Callable[..., Any], given: Mapping[str, Any]) -> Seen:
+    """Settings and function can be sent to another process."""
+    for what, thing in (("its settings", validate("settings", function, given)), ("the function", function)):
+        try:
+            back = pickle.loads(pickle.dumps(thing))
+        except Exception as error:
+            return "failed", f"{what}: {type(error).__name__}: {error}"
+        if what == "its settings" and back != thing:
+            return "failed", f"{what}: not equal to what was sent"
+    return "passed", "settings and function"
+
+
+_STATIC: dict[str, Callable[[Component, Callable[..., Any], Mapping[str, Any]], Seen]] = {
+    "documented": documented,
+    "signature": signature,
+    "settings": settings,
+    "picklable": picklable,
+}
+
+
+# -- what is shown --------------------------------------------------------------------------------------------------
+
+_COLOURS = {"passed": "green", "failed": "bold red", "warning": "yellow", "skipped": "dim"}
+
+
+def run_tests(name: str, settings: Iterable[str], tasks: str | None, *, quiet: bool) -> list[Conformance]:
+    """The command `plugins test`: test, and show each table when it is known, unless `quiet`."""
+    rows = read_rows(Path(tasks)) if tasks else None
+    found = []
+    for component in find(name):
+        with _silence():
+            found.append(test(component, given(settings), rows))
+        if not quiet:
+            show(found[-1])
+    return found
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Within this context nothing is written to stderr, as workers do with what rewards print."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    try:
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nothing)
+
+
+def show(found: Conformance) -> None:
+    """A table: check, outcome, what was seen."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    from guerdon.report import Report
+
+    console = Report().console
+    table = Table(title=escape(found.title), title_justify="left", title_style="bold", box=None, pad_edge=False)
+    for column in ("check", "", "seen"):
+        table.add_column(column, no_wrap=column != "seen")
+    for check in found.checks:
+        colour = _COLOURS[check.outcome]
+        table.add_row(check.name, f"[{colour}]{check.outcome}[/{colour}]", escape(check.seen))
+    console.print(table)
+    count = {outcome: sum(c.outcome == outcome for c in found.checks) for outcome in _COLOURS}
+    console.print(", ".join(f"{n} {outcome}" for outcome, n in count.items() if n) + "\n")

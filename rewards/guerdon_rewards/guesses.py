@@ -1,0 +1,272 @@
+r"""What a completion without a mark answers: bare answers, the final clause, the letter chosen.
+
+A guess is weak, so it is made narrowly: at most two readings, best first, from one clause only. The clause is what
+follows the last "the answer is" (in a dozen languages), else the last sentence. A hedge ("maybe 13"), a question, a
+denial ("is not 42") or a choice between numbers ("41 or 42") commits to nothing.
+"""
+
+import re
+from typing import Literal
+
+from guerdon_rewards.number import TOKEN, parse_number
+
+Sought = Literal["any", "number", "choice", "text"]
+"""What kind of answer the reference is: a lone number may stand in prose; of a choice, the letter counts."""
+
+NEAR = 10_000
+"""Characters of a text's end in which an answer's announcement is looked for."""
+CLAUSE = 1000
+"""Characters of the longest bare answer, and of the longest clause."""
+WORDS = 8
+"""More words than these are prose."""
+
+SPAN = re.compile(
+    r"\$\$(?P<a>(?:[^$\\]|\\.){1,1000}+)\$\$|\$(?P<b>(?:[^$\\\n]|\\.){1,1000}+)\$"
+    r"|\\\((?P<c>(?:[^\\]|\\[^()]){1,1000}+)\\\)|\\\[(?P<d>(?:[^\\]|\\[^\[\]]){1,1000}+)\\\]",
+    re.DOTALL,
+)
+"""Mathematics between dollars or LaTeX's brackets."""
+
+_SAID = (
+    r"answers?|r[ée]ponse|respuesta|resposta|risposta|antwort|odpowied[źz]|jawaban|cevap|"
+    r"ответ|відповідь|उत्तर|الجواب|الإجابة|תשובה"
+)
+_SAID_CJK = "答案|答え|正解|정답|답"
+ANSWER_IS = re.compile(
+    rf"(?:\b(?:{_SAID})\b(?:[*_\"”\s]*\([^()\n]{{0,40}}\))?"
+    r"(?:\s+(?:to|of|for|in|choice|option|here|that|à|de|la|zur?)\b[^.\n:=]{0,60}?)?"
+    rf"|{_SAID_CJK})[*_\"”\s]*"
+    r"(?:(?:(?:would|should|must|will)\s+)?\b(?:is|are|be|est|es|é|è|ist|sind|adalah|это|है|هي|هو)\b"
+    r"|[:：=]|是|为|は|은|는)[\s*_:：=]*+",
+    re.IGNORECASE,
+)
+"""The words that announce an answer."""
+END = re.compile(r"\n|[.!?](?=[\s*\"'”)]|\Z)|[。！？।؟]")
+"""Where a sentence ends."""
+
+_COPULA = re.compile(
+    r"\b(?:is|are|was|were|be|equals?|becomes?|gives?|yields?|est|sont|ist|sind|es|son|é|è|это|равно|составляет)\b[:\s]*"
+    r"|:(?=\s)|[=：≈]|等于|是|为|هو|है"
+)
+_LEAD = re.compile(
+    r"(?:(?:and|so|then|thus|hence|therefore|finally|consequently|in conclusion|we|get|have|find|obtain|conclude|see|that|"
+    r"this gives|which gives|donc|also|daher|luego|por lo tanto)\b[\s,:]*)+",
+    re.IGNORECASE,
+)
+_BREAK = re.compile(r"[,;]?\s+(?:because|since|which|as|so|but|where|when|if)\b|[,;:—]\s+(?=(?!and\b|or\b)[a-z]{2,})")
+_HEDGE = re.compile(
+    r"\b(?:maybe|perhaps|possibly|might|may be|could be|not sure|unsure|i guess|no idea|unclear"
+    r"|(?:do not|don't|cannot|can't|can not) (?:know|tell|say|determine|decide))\b",
+    re.IGNORECASE,
+)
+_DENIED = re.compile(r"(?:\w+ly\s+)?(?:not|never|neither|nor)\b|(?:\w+ly\s+)?(?:n't)\b", re.IGNORECASE)
+_EITHER = re.compile(r"[\d}$)%]\s*,?\s*\b(?:or|oder|ou|или)\b|或|还是", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_FRACTION = re.compile(r"-?\\[dt]?frac\s*\{-?\d{1,40}\}\s*\{\d{1,40}\}")
+_MATHS = re.compile(r"[\d$\\∞∅π]")
+_COMMAND = re.compile(r"\\(?:text\w*|mbox|math\w+|operatorname|begin|end)\s*\*?\s*\{[^{}]*\}|\\[a-zA-Z]+")
+_WORD = re.compile(r"[^\W\d_]{2,}")
+_TWO_SENTENCES = re.compile(r"[!?]\s+\S|\.\s+(?=[A-Z$\\])")
+_LABEL = re.compile(r"[^\W\d_]\s*:\s*(?:\$|\\[(\[])")
+_STAGE = frozenset(
+    """
+    is are was were be am been being does did do has have had makes make made gives give get gets got equals equal find
+    finds found let so thus hence therefore then since because which that we you it he she they there this these those
+    first next now finally answer answers result solution total my your our their what how why who if when can could
+    should would will must need needs just also please calculate compute solve step
+    """.split()
+)
+"""Words of a sentence: a text that has one of them is prose."""
+
+
+def is_bare(text: str) -> bool:
+    r"""Whether a text is an answer and nothing else: mathematics, or a few words with it, but no sentence.
+
+    >>> [is_bare(t) for t in (r"\\frac{1}{2}", "1 hr 23 min", "Maximum = 2, Minimum = 1", "$3$ or $4$", "odd $n$")]
+    [True, True, True, True, True]
+    >>> [is_bare(t) for t in ("The result is $3$", "First compute 6*7.\n42", "Matrix: $A$", "42 because it is")]
+    [False, False, False, False]
+    """
+    if not text or len(text) > CLAUSE:
+        return False
+    if "\n" in text and text[0] not in "$\\":
+        return False
+    words = _WORD.findall(_COMMAND.sub(" ", text) if "\\" in text else text)
+    if not words:
+        return True
+    if len(words) > WORDS or any(w.lower() in _STAGE or not (w.isascii() or _greek(w)) for w in words):
+        return False
+    return not _TWO_SENTENCES.search(text) and (text[0] == "$" or not _LABEL.search(text))
+
+
+def _greek(word: str) -> bool:
+    return all("\u0370" <= c <= "\u03ff" for c in word)
+
+
+def guesses(text: str, sought: Sought) -> list[str]:
+    """The readings of a text without a mark, best first: at most two."""
+    text = text[-NEAR:].strip().rstrip("*").strip() if len(text) > NEAR else text.strip()
+    if sought == "choice":
+        letter = choice(text)
+        return [letter] if letter else [text] if is_bare(text) else []
+    plain = text.strip("*_ \t") if text[:1] in "*_" else text
+    if is_bare(plain):
+        return _with_number(plain, sought)
+    said = _announced(text)
+    if said is not None:
+        return _of_clause(said, sought, announced=True)
+    if sought == "text":
+        return [text] if len(text) <= CLAUSE and "\n" not in text else []
+    clause, before = _last_sentences(text)
+    if _HEDGE.search(before):
+        return []
+    return _of_clause(clause, sought, announced=False)
+
+
+def sentence(text: str) -> tuple[int, str] | None:
+    """What the last announcement says, as written, and where it opens."""
+    text = text[-NEAR:] if len(text) > NEAR else text
+    last = None
+    for last in ANSWER_IS.finditer(text):  # noqa: B007  the last one is wanted
+        pass
+    if last is None:
+        return None
+    content = text[last.end() : last.end() + CLAUSE]
+    end = END.search(_masked(content))
+    content = (content[: end.start()] if end else content).strip(" \t\n*_\"“”")
+    return (last.start(), content) if content else None
+
+
+def _announced(text: str) -> str | None:
+    found = sentence(text)
+    return found[1] if found else None
+
+
+def _masked(text: str) -> str:
+    """The text with its mathematics blotted out, so that sentences and verbs are found around it."""
+    return SPAN.sub(lambda m: "\0" * len(m[0]), text) if "$" in text or "\\" in text else text
+
+
+def _last_sentences(text: str) -> tuple[str, str]:
+    """The last sentence, or the one before it where that one states nothing; and all from there on."""
+    text = text[-2 * CLAUSE :].rstrip()
+    masked = _masked(text)
+    starts = [0, *(m.end() for m in END.finditer(masked))]
+    spans = [(a, b) for a, b in zip(starts, [*starts[1:], len(text)], strict=True) if text[a:b].strip(" \t\n*_-#✅")]
+    for start, end in spans[:-3:-1]:
+        if _MATHS.search(text, start, end):
+            return text[start:end].strip(), text[start:]
+    return "", text[spans[-1][0] :] if spans else ""
+
+
+def _of_clause(clause: str, sought: Sought, announced: bool) -> list[str]:
+    """What a clause states."""
+    if clause.endswith(("?", "？", "؟")) or _HEDGE.search(clause):
+        return []
+    clause = clause.strip(" \t\n*_\"“”'").rstrip(".。!！।").rstrip(" *_\"“”'")
+    if lead := _LEAD.match(clause):
+        clause = clause[lead.end() :]
+    if not clause or _DENIED.match(clause):
+        return []
+    if is_bare(clause):
+        return _with_number(clause, sought)
+    if announced:
+        if sought == "text":
+            return [clause]
+        head = _BREAK.split(clause, maxsplit=1)[0]
+        if len(head) < len(clause) and is_bare(head) and _MATHS.search(head):
+            return _with_number(head, sought)
+    masked = _masked(clause)
+    copula = None
+    for copula in _COPULA.finditer(masked):  # noqa: B007  the last one is wanted
+        pass
+    tail = clause[copula.end() :].strip() if copula else ""
+    for part in (tail, clause):
+        if not part or not _MATHS.search(part):
+            continue
+        if _DENIED.match(part) or _EITHER.search(part):
+            return []
+        if is_bare(part):
+            return _with_number(part, sought)
+        bold = [b for b in _BOLD.findall(part) if _MATHS.search(b)]
+        if bold:
+            return _with_number(bold[-1].strip(" .:"), sought)
+        spans = [m[0] for m in SPAN.finditer(part)]
+        if spans and part is tail and announced:
+            return [spans[0]]
+        if spans and not _MATHS.search(masked[clause.rfind(spans[-1]) + len(spans[-1]) :]):
+            return [spans[-1]]
+        return _number_of(part, first=announced and part is clause) if sought == "number" else []
+    return []
+
+
+def _with_number(text: str, sought: Sought) -> list[str]:
+    """A bare answer; where a number is sought and stands among words, the number too (`Total 42 apples`)."""
+    if sought != "number" or not _WORD.search(text) or parse_number(text) or "\\" in text:
+        return [text]
+    numbers = TOKEN.findall(text)
+    rest = TOKEN.sub("", text)
+    lone = len(numbers) == 1 and re.fullmatch(r"(?:[^\W\d_]{3,}|[\s:,.])*", rest) and not _OPERATIONS.search(rest)
+    return [text, numbers[0]] if lone else [text]
+
+
+_OPERATIONS = re.compile(r"\b(?:over|times|plus|minus|divided|per|percent|hundred|thousand|million|billion|remainder|half)\b", re.IGNORECASE)
+
+
+def _number_of(part: str, first: bool) -> list[str]:
+    numbers = [(m.start(), m[0]) for m in _FRACTION.finditer(part)]
+    if not numbers:
+        numbers = [(m.start(), m[0]) for m in TOKEN.finditer(part)]
+    if not numbers or not re.search(r"[^\W\d_]", part):
+        return []
+    return [numbers[0 if first else -1][1]]
+
+
+# Multiple choice ------------------------------------------------------------------------------------------------------
+
+_LETTER = r"(?:\\(?:text\w*|math\w+|mbox)\s*\{\s*)?[(\[（【]?\s*(?P<letter>[A-Za-z])\s*[)\]）】]?\s*\}?"
+_ONLY = re.compile(rf"[\s*_$]*(?:\\[(\[])?[\s*_$]*(?:(?:option|choice|answer)\s*:?\s*)?{_LETTER}[\s*_$.。]*(?:\\[)\]])?[\s.]*", re.IGNORECASE)
+_FIRST = re.compile(
+    r"[\s*_$]*(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]|(?P<b>[A-Z])\s*(?:\*\*)?\s*[.):。：、．])(?:\*\*)?"
+    r"(?!\s*[(\[]?[A-Z]\s*(?:[.):,]|\Z))"
+)
+_NAMED = re.compile(
+    r"(?<![\w'’])(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]"
+    r"|(?P<b>[B-HJ-Z]|[AI](?=\s*(?:[.,;:)*。，]|\Z|(?:is|because|since|as|or|and)\b)))(?![\w'’]))"
+)
+_OTHER = re.compile(r"\s*(?:,|/|or|and|&)\s*\(?[A-Z]\b")
+_OPTION = re.compile(r"\b(?:option|choice|select|choose|pick)\s*:?\s*(?:is\s+)?", re.IGNORECASE)
+
+
+def choice(text: str) -> str:
+    """The one letter that a text commits to, or nothing.
+
+    >>> [choice(t) for t in ("(c)", "C. the third one", "The answer is for sure D, it can't be A", "A, B, C", "A or B")]
+    ['C', 'C', 'D', '', '']
+    """
+    text = text.strip()
+    if only := _ONLY.fullmatch(text):
+        return only["letter"].upper()
+    if first := _FIRST.match(text):
+        return first["a"] or first["b"]
+    said = _announced(text)
+    if said is not None:
+        return _named(said)
+    last = text[-2 * CLAUSE :].rstrip().rpartition("\n")[2]
+    if only := _ONLY.fullmatch(last):
+        return only["letter"].upper()
+    bold = [only for b in _BOLD.findall(last) if (only := _ONLY.fullmatch(b))]
+    if bold:
+        return bold[-1]["letter"].upper()
+    options = list(_OPTION.finditer(last))
+    return _named(last[options[-1].end() :]) if options else ""
+
+
+def _named(clause: str) -> str:
+    only = _ONLY.fullmatch(clause) or _FIRST.match(clause)
+    if only:
+        return next(letter for letter in only.groups() if letter).upper()
+    found = _NAMED.search(clause)
+    if not found or found.start() > 60 or re.search(r"\bnot\b|n't\b", clause[: found.start()]):
+        return ""
+    return "" if _OTHER.match(clause, found.end()) else found["a"] or found["b"]

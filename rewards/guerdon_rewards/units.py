@@ -1,0 +1,601 @@
+"""Units of measure: which words are units, how one relates to another, and quantities of several parts.
+
+A unit phrase is read as what stands above and below its "per": an exact factor, dimensions (`length 2`, `time 1`,
+`dollar 1`) and nouns that are only counted (`stuffed goats`). Two phrases are the same kind where the dimensions
+agree and one's nouns are among the other's. Nothing is known about temperatures but their names: they have no factor.
+Months and years are not days, a radian is not so many degrees, and currencies are not exchanged.
+"""
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+from typing import NamedTuple
+
+from guerdon_rewards import lexicon
+
+LONGEST = 80
+"""Characters: of a longer unit only the words are compared."""
+
+ONE = Fraction(1)
+Dims = tuple[tuple[str, int], ...]
+
+
+class Side(NamedTuple):
+    """What stands above or below a unit's "per"."""
+
+    factor: Fraction = ONE
+    dims: Dims = ()
+    nouns: frozenset[str] = frozenset()
+
+
+class Reading(NamedTuple):
+    over: Side
+    under: Side
+    turns: frozenset[str]
+    """Words that change what the number means: `below`, `less`, `half`."""
+
+
+class Quantity(NamedTuple):
+    """`place`: what one unit of the last written decimal is worth, 0 for integers and fractions."""
+
+    value: Fraction
+    unit: str
+    place: Fraction
+
+
+_TABLE = """
+length 1: m metre meter
+length 10**-10: angstrom
+length 0.0254: in inch inche ins
+length 0.3048: ft foot feet
+length 0.9144: yd yds yard
+length 1609.344: mi mile
+length 1852: nmi
+length 9460730472580800: lightyear
+length 201.168: furlong
+length^2 4046.8564224: acre
+length^2 10000: ha hectare
+length^3 0.001: l L litre liter ltr
+length^3 0.000001: cc
+length^3 0.003785411784: gal gals gallon
+length^3 0.000946352946: qt qts quart
+length^3 0.000473176473: pt pts pint
+length^3 0.0002365882365: cup
+length^3 0.0000295735295625: floz
+length^3 0.00001478676478125: tbsp tablespoon
+length^3 0.00000492892159375: tsp teaspoon
+mass 1: g gm gms gram gramme
+mass 453.59237: lb lbs pound
+mass 28.349523125: oz ounce
+mass 1000000: tonne Mg
+mass 907184.74: ton
+mass 6350.29318: stone
+time 1: s sec second
+time 60: min minute
+time 3600: h hr hrs hour
+time 86400: day
+time 604800: wk wks week
+time 1209600: fortnight
+month 1: mo month
+month 12: yr yrs year
+month 120: decade
+month 1200: century centurie
+degree 1: ° deg degree
+degree 1/60: arcminute arcmin
+degree 1/3600: arcsecond arcsec
+degree 360: rev revolution rotation turn
+radian 1: rad radian
+celsius 1: celsius °C centigrade
+fahrenheit 1: fahrenheit °F
+kelvin 1: K kelvin
+amount 1: mol mole
+current 1: A amp ampere
+voltage 1: V volt
+resistance 1: ohm Ω
+bit 1: bit
+bit 8: byte
+kilobyte 1: KB kB kilobyte
+megabyte 1: MB megabyte
+gigabyte 1: GB gigabyte
+unit 1: unit
+pair 1: pair
+$dollar 1: $ US$ USD dollar buck
+$dollar 0.01: ¢ cent penny
+$euro 1: € EUR euro
+$sterling 1: £ GBP quid
+$sterling 0.01: pence
+$rupee 1: ₹ Rs INR rupee
+$rupee 0.01: paise paisa
+$yen 1: ¥ JPY yen
+$yuan 1: CNY RMB yuan
+$franc 1: CHF franc
+"""
+_COMPOUND = {
+    "mph": "mile per hour", "kph": "km per hour", "kmph": "km per hour", "kmh": "km per hour", "kmhr": "km per hour",
+    "mps": "m per s", "fps": "ft per s", "mpg": "mile per gallon", "rpm": "rev per min", "knot": "nmi per hour",
+    "Hz": "per s", "hertz": "per s", "kHz": "per ms", "N": "kg m per s^2", "newton": "kg m per s^2",
+    "kN": "Mg m per s^2", "J": "kg m^2 per s^2", "joule": "kg m^2 per s^2", "kJ": "Mg m^2 per s^2",
+    "kilojoule": "Mg m^2 per s^2", "W": "kg m^2 per s^3", "watt": "kg m^2 per s^3", "kW": "Mg m^2 per s^3",
+    "kilowatt": "Mg m^2 per s^3", "Pa": "kg per m s^2", "pascal": "kg per m s^2", "kPa": "Mg per m s^2",
+    "sqft": "ft^2", "sqm": "m^2", "sqcm": "cm^2",
+}  # fmt: skip
+_PREFIXES = {"kilo": ("k", 3), "hecto": ("h", 2), "deci": ("d", -1), "centi": ("c", -2), "milli": ("m", -3),
+             "micro": ("μ", -6), "nano": ("n", -9)}  # fmt: skip
+_PREFIXED = {"metre": "m", "meter": "m", "gram": "g", "gramme": "g", "litre": "lL", "liter": "lL", "second": "s",
+             "amp": "A", "volt": "V"}  # fmt: skip
+_ALIASES = {"kms": "km", "cms": "cm", "mms": "mm", "kgs": "kg", "mls": "ml", "kilo": "kg", "msec": "ms", "um": "μm"}
+_ALSO = {"pound": "£", "degree": "celsius fahrenheit", "deg": "celsius fahrenheit", "°": "celsius fahrenheit",
+         "ounce": "floz", "oz": "floz", "ton": "tonne", "¥": "yuan"}  # fmt: skip
+"""Words of two meanings, and the second."""
+_SCALES = {"hundred": 100, "thousand": 1000, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9,
+           "trillion": 10**12, "dozen": 12}  # fmt: skip
+_FILLERS = frozenset((
+    "of", "the", "in", "on", "at", "total", "altogether", "long", "tall", "high", "wide", "deep", "thick", "old",
+    "away", "each", "about", "approximately", "apart", "left", "there", "are", "is", "such", "these", "whole", "full", "entire",
+))  # fmt: skip
+_TURNS = frozenset((
+    "below", "under", "minus", "negative", "less", "fewer", "not", "no", "non", "never", "without", "loss", "lost",
+    "short", "behind", "decrease", "decreas", "increas", "owed", "owe", "debt", "half", "third", "quarter", "fourth", "fifth",
+    "tenth", "squared", "cubed", "doubl", "twic", "tripl", "least", "most", "befor", "after", "ago", "earlier", "later",
+    "bc", "younger", "than", "except", "up", "down", "right", "north", "south", "east", "west", "forward", "backward",
+    "clockwis", "counterclockwis",
+))  # fmt: skip
+_NEVER = frozenset((
+    "and", "or", "to", "over", "out", "remainder", "plus", "factorial", "choose", "root", "from", "by", "between",
+    "through", "if", "when", "percent", "pct", "point", "am", "pm", "sinx", "cosx", "tanx", "lnx", "logx",
+)) | {name.lower() for name in (*lexicon.FUNCTIONS, *lexicon.GREEK, *lexicon.CONSTANTS) if len(name) > 1} - {"min", "sec"}  # fmt: skip
+"""Words that make of a number something else than a quantity."""
+_SHORT_NOUNS = frozenset((
+    "men", "man", "boy", "dog", "cat", "egg", "box", "bag", "car", "pie", "toy", "pen", "hat", "can", "kid", "cow",
+    "pig", "hen", "bus", "fan", "key", "jar", "row", "set", "way", "bar", "pot", "tie", "run", "hit", "ant", "bee", "fox",
+    "jug", "map", "net", "nut", "pan", "pin", "rod", "rug", "tub", "van", "job", "lap", "bit", "new", "red", "big", "won",
+))  # fmt: skip
+"""Words of three letters that are no products of letters."""
+_IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "mice": "mouse",
+              "geese": "goose", "teeth": "tooth", "dice": "die", "feet": "feet", "loaves": "loaf"}  # fmt: skip
+
+
+def stem(word: str) -> str:
+    """A lower-case word without what plurals and the like add: `berries` and `berry` are both `berri`."""
+    word = _IRREGULAR.get(word, word)
+    if word.endswith("men"):
+        word = word[:-3] + "man"
+    if len(word) > 3 and word[-1] == "s" and word[-2] not in "su":
+        word = word[:-1]
+    if len(word) > 3 and word[-1] == "e":
+        word = word[:-1]
+    if word[-1:] == "y" and len(word) > 3:
+        return word[:-1] + "i"
+    return word[:-1] + "f" if word[-1:] == "v" and len(word) > 3 else word
+
+
+_ALSO_BY_STEM = {stem(word): other.split() for word, other in _ALSO.items()}
+
+
+def _power(side: Side, exponent: int) -> Side:
+    return Side(side.factor**exponent, tuple((name, n * exponent) for name, n in side.dims), side.nouns)
+
+
+def _times(a: Side, b: Side) -> Side:
+    if not a.dims or not b.dims:
+        return Side(a.factor * b.factor, a.dims or b.dims, a.nouns | b.nouns)
+    dims = dict(a.dims)
+    for name, n in b.dims:
+        dims[name] = dims.get(name, 0) + n
+    return Side(a.factor * b.factor, tuple(sorted((k, n) for k, n in dims.items() if n)), a.nouns | b.nouns)
+
+
+def _known() -> dict[str, Side]:
+    known: dict[str, Side] = {}
+    for line in _TABLE.strip().splitlines():
+        head, _, names = line.partition(": ")
+        dimension, factor = head.split(" ")
+        name, _, power = dimension.partition("^")
+        value = Fraction(10) ** int(factor[4:]) if factor.startswith("10**") else Fraction(factor)
+        known |= dict.fromkeys(names.split(" "), Side(value, ((name, int(power or 1)),)))
+    for name, symbols in _PREFIXED.items():
+        for prefix, (letter, tens) in _PREFIXES.items():
+            side = _times(known[symbols[0]], Side(Fraction(10) ** tens))
+            known[prefix + name] = side
+            for symbol in symbols:
+                known.setdefault(letter + symbol, side)
+    return known | {alias: known[name] for alias, name in _ALIASES.items()}
+
+
+_UNITS = _known()
+_STEMS = {stem(name): side for name, side in _UNITS.items() if len(name) > 2 and name.islower()}
+_TOKEN = re.compile(
+    r"(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)*|US\$|°C|°F|[°$€£¥₹₩¢])|(?P<power>\^\s*\{?\s*[1-9]\s*\}?|[²³]|(?<=[a-z])[23]\b)"
+    r"|(?P<over>/)|(?P<sign>[*·×⋅-])|(?P<skip>[\s.,~]+)"
+)
+_JOINED = re.compile(
+    r"(?P<floz>\b(?:fluid|fl)\b\.?\s*(?:ounces?|oz)\b)|(?P<nmi>\bnautical\s+miles?\b)|(?P<lightyear>\blight[\s-]years?\b)"
+    r"|(?P<celsius>(?:°|\bdegrees?\b|\bdeg\b)\.?\s*(?:C|c|[Cc]elsius|[Cc]entigrade)\b)"
+    r"|(?P<fahrenheit>(?:°|\bdegrees?\b|\bdeg\b)\.?\s*(?:F|[Ff]ahrenheit)\b)"
+    r"|(?P<kelvin>(?:°|\bdegrees?\b)\s*(?:K|[Kk]elvin)\b)"
+)
+_POWERS = {"square": 2, "sq": 2, "squared": 2, "²": 2, "cubic": 3, "cu": 3, "cubed": 3, "³": 3}
+
+
+def _lookup(word: str) -> Side | None:
+    """Symbols as they are written (`Mg` is no `mg`), names in either case and number."""
+    if word in _UNITS or len(word) < 2:
+        return _UNITS.get(word)
+    lower = word.lower()
+    return _UNITS.get(lower) or (_STEMS.get(stem(lower)) if len(word) > 3 else None)
+
+
+def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
+    """A unit phrase; `None` where it is none. `instead`: a word and what it is taken for."""
+    text = phrase.strip()
+    if text[:1] == "(" and text[-1:] == ")":
+        text = text[1:-1]
+    text = _JOINED.sub(lambda m: f" {m.lastgroup} ", text)
+    found: list[tuple[str, str]] = []
+    at = 0
+    while at < len(text):
+        match = _TOKEN.match(text, at)
+        if match is None:
+            return None
+        at = match.end()
+        if match.lastgroup != "skip":
+            found.append((match.lastgroup or "", match[0]))
+    sides = [Side(), Side()]
+    turns: set[str] = set()
+    below, waiting, last = 0, 1, None
+    for i, (kind, raw) in enumerate(found):
+        lower = raw.lower()
+        if kind == "over" or lower in ("per", "every") or (lower in ("a", "an") and last and _is_time(found[i + 1 :])):
+            below, last = 1, None
+        elif kind == "sign":
+            if below and raw != "-":
+                return None  # kg/m*s may mean either
+        elif kind == "power" or (lower in _POWERS and last is not None and not _is_unit_next(found[i + 1 :])):
+            exponent = _POWERS.get(lower) or int(re.sub(r"[^0-9]", "", raw))
+            if last is None:
+                return None
+            sides[below] = _times(sides[below], _power(last, exponent - 1))
+            last = None
+        elif lower in _POWERS:
+            if waiting != 1:
+                return None
+            waiting = _POWERS[lower]
+        elif lower in ("a", "an") or (lower in _FILLERS and not (lower == "in" and _is_inch(found, i))):
+            last = None
+        elif lower in _NEVER:
+            return None
+        elif stem(lower) in _TURNS:
+            turns.add(stem(lower))
+            last = None
+        elif lower in _SCALES or lower.rstrip("s") in _SCALES:
+            if below:
+                return None
+            sides[0] = _times(sides[0], Side(Fraction(_SCALES.get(lower) or _SCALES[lower.rstrip("s")])))
+        else:
+            word = instead[1] if instead[0] == stem(lower) else raw
+            side = _COMPOUNDS.get(word) or _COMPOUNDS.get(stem(word.lower()))
+            if side and below:
+                return None
+            single = _lookup(word) if not side else None
+            if side:
+                sides = [_times(sides[0], side.over), _times(sides[1], side.under)]
+                last = None
+            elif single:
+                last = _power(single, waiting)
+                sides[below], waiting = _times(sides[below], last), 1
+                last = last if last == single else None
+            elif waiting != 1 or len(lower) < 3 or (len(lower) == 3 and lower not in _SHORT_NOUNS):
+                return None
+            else:
+                sides[below] = sides[below]._replace(nouns=sides[below].nouns | {stem(lower)})
+                last = None
+    if waiting != 1:
+        return None
+    return Reading(sides[0], sides[1], frozenset(turns))
+
+
+def _is_time(rest: list[tuple[str, str]]) -> bool:
+    side = _lookup(rest[0][1]) if rest else None
+    return side is not None and side.dims[:1] in ((("time", 1),), (("month", 1),))
+
+
+def _is_unit_next(rest: list[tuple[str, str]]) -> bool:
+    return bool(rest) and rest[0][0] == "word" and _lookup(rest[0][1]) is not None
+
+
+def _is_inch(found: list[tuple[str, str]], i: int) -> bool:
+    """`in` is an inch in `sq in`, `in^2`, `in per day`, and alone."""
+    before = found[i - 1][1].lower() if i else ""
+    after = found[i + 1] if i + 1 < len(found) else ("", "")
+    alone = not i and (after[0] != "word" or after[1] in ("per", "of", "long", "squared"))
+    return alone or before in _POWERS or before == "/"
+
+
+_COMPOUNDS: dict[str, Reading] = {}
+for _name, _meaning in _COMPOUND.items():
+    _reading = _read(_meaning)
+    assert _reading is not None, _name
+    _COMPOUNDS[_name] = _COMPOUNDS[stem(_name)] = _reading
+
+
+@lru_cache(4096)
+def _readings(phrase: str) -> tuple[Reading, ...]:
+    if len(phrase) > LONGEST:
+        return ()
+    first = _read(phrase)
+    if first is None:
+        return ()
+    out = [first]
+    for word in re.findall(r"[a-z]+|[°¥]", phrase.lower()):
+        for other in _ALSO_BY_STEM.get(stem(word), ()):
+            reading = _read(phrase, (stem(word), other))
+            if reading:
+                out.append(reading)
+        if len(out) > 4:
+            break
+    return tuple(out)
+
+
+_PRODUCTS = frozenset(
+    letter + symbol
+    for letter, _ in _PREFIXES.values()
+    for symbol in "msglLAV"
+    if letter + symbol not in ("cm", "mm", "km", "dm")
+) - {"kg", "mg", "ml", "mL"} | {"ha", "mo"}
+"""Symbols that are rather products of letters where they stand alone."""
+_NAMES = ({w for w in (*_UNITS, *_COMPOUND) if len(w) > 1} - _PRODUCTS) | {"sq", "cu", "won", "lakh", "crore", "dozen"}
+_LONG_NAMES = frozenset(stem(w) for w in _NAMES if len(w) > 3)
+
+
+def is_unit(word: str) -> bool:
+    """Whether a word of two letters or more names a unit of measure or a currency.
+
+    Words that are rather products of letters (`nm`, `ms`, `rs`) are not taken for units.
+
+    >>> [is_unit(w) for w in ("cm", "Feet", "dollars", "Rs", "rs", "m", "apples")]
+    [True, True, True, True, False, False, False]
+    """
+    if word in _NAMES:
+        return True
+    lower = word.lower()
+    if len(word) < 2 or word in _PRODUCTS or word == "rs":
+        return False
+    return lower in _NAMES or (len(word) > 3 and stem(lower) in _LONG_NAMES)
+
+
+@lru_cache(4096)
+def same_unit(a: str, b: str) -> Fraction | None:
+    """How many `b` one `a` is, exactly; `None` where they are not of one kind, or not understood and not equal.
+
+    >>> same_unit("m", "centimetres"), same_unit("sq. cm", "cm^2"), same_unit("mph", "miles per hour")
+    (Fraction(100, 1), Fraction(1, 1), Fraction(1, 1))
+    >>> same_unit("feet", "square feet"), same_unit("goats", "stuffed goats"), same_unit("apples", "pears")
+    (None, Fraction(1, 1), None)
+    """
+    if a == b:
+        return ONE
+    for one in _readings(a):
+        for other in _readings(b):
+            factor = _factor(one, other)
+            if factor is not None:
+                return factor
+    return ONE if a.lower().split() == b.lower().split() else None
+
+
+def _factor(a: Reading, b: Reading) -> Fraction | None:
+    if a.turns != b.turns or not (a.over.nouns <= b.over.nouns or b.over.nouns <= a.over.nouns):
+        return None
+    if a.over.dims != b.over.dims:
+        return _generic(a, b)
+    a_rate, b_rate = _is_rate(a), _is_rate(b)
+    if a_rate != b_rate:  # 18 dollars, 18 dollars per day; but miles are no miles per hour
+        counted = all(name[0] == "$" for name, _ in a.over.dims) and (a.over.dims or (a.over.nouns and b.over.nouns))
+        return a.over.factor / b.over.factor if counted else None
+    if a.under.dims != b.under.dims or not (a.under.nouns <= b.under.nouns or b.under.nouns <= a.under.nouns):
+        return None
+    if not a.over.dims and not a_rate and bool(a.over.nouns) != bool(b.over.nouns):
+        return a.over.factor / b.over.factor if _says_nothing(a) or _says_nothing(b) else None
+    return a.over.factor / a.under.factor * b.under.factor / b.over.factor
+
+
+def _is_rate(reading: Reading) -> bool:
+    return bool(reading.under.dims or reading.under.nouns)
+
+
+def _says_nothing(reading: Reading) -> bool:
+    return reading == Reading(Side(reading.over.factor), Side(), reading.turns)
+
+
+def _generic(a: Reading, b: Reading) -> Fraction | None:
+    """`square units` may be said for `cm^2`."""
+    if _is_rate(a) or _is_rate(b) or len(a.over.dims) != 1 or len(b.over.dims) != 1:
+        return None
+    (one, power), (other, other_power) = a.over.dims[0], b.over.dims[0]
+    return ONE if power == other_power and {one, other} == {"unit", "length"} else None
+
+
+def omissible(unit: str) -> bool:
+    """Whether a unit may be left out, as in `64 square feet` and `64`.
+
+    Not so a single letter, which may be a variable, nor `million`, `below zero`, `squared`, `percent`, `or more`.
+    """
+    bare = unit.strip(" .~()")
+    if len(bare) < 2 and bare not in ("$", "€", "£", "¥", "₹", "°"):
+        return False
+    readings = _readings(unit)
+    return bool(readings) and not readings[0].turns and split_scale(unit)[0] == 1
+
+
+def split_scale(unit: str) -> tuple[int, str]:
+    """The multiple in a unit, and the unit without it: `million dollars` is 10**6 "dollars"."""
+    scale, kept = 1, []
+    for word in unit.split() if len(unit) <= LONGEST else ():
+        times = _SCALES.get(word.lower()) or _SCALES.get(word.lower().rstrip("s"))
+        scale *= times or 1
+        if not times:
+            kept.append(word)
+    return (scale, " ".join(kept).removeprefix("of ")) if scale > 1 else (1, unit)
+
+
+# quantities -----------------------------------------------------------------------------------------------------------
+
+_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?:\.[0-9]++)?+|[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)"
+_PIECE = re.compile(
+    rf"\s*(?P<number>{_NUMBER})(?:\s+(?P<above>[0-9]++)\s?/\s?(?P<below>[0-9]++)|\s?/\s?(?P<over>[0-9]++))?+\s*"
+    r"(?P<unit>(?:[^0-9]|(?<=\^)[0-9]|(?<=\^\{)[0-9]|(?<=[a-z])[23](?![0-9.]))*+)"
+)
+_MONEY = re.compile(
+    r"(?P<sign>-?)\s*(?P<money>(?:US|A|C|S|HK|NT|NZ)?\$|[€£¥₹₩]|(?:Rs|rs|RS|INR|USD|EUR|GBP|CNY|RMB|JPY)(?![A-Za-z])\.?)"
+    r"\s*(?P<sign2>-?)\s*(?=[.0-9])"
+)
+_WRAPPED = re.compile(
+    r"(?P<gone>\\(?:text|mathrm|textbf|mathbf|mbox|textrm|hbox|rm|operatorname)\b\s*|[{}]|\\(?=[$%]))|\\[,;:! ]|~"
+)
+_DEGREES = re.compile(r"\^\s*\\circ|\^\s*∘|\\circ|\\degrees?\b|º")
+
+
+def quantity(text: str) -> Quantity | None:
+    """A number with its unit, of several parts or with its currency before it; `None` for all else.
+
+    >>> quantity("1 hr 23 min")
+    Quantity(value=Fraction(83, 1), unit='min', place=Fraction(0, 1))
+    >>> quantity("Rs. 770").unit, quantity("15 remainder 3"), quantity("x cm")
+    ('Rs', None, None)
+    """
+    text = text.strip()
+    if len(text) > 2 * LONGEST or text.isdecimal():
+        return None
+    if len(text) > 2 and text[0] == "$" and text[-1] == "$":
+        text = text[1:-1].strip()
+    text = _plain(text)
+    if "°" in text and "'" in text:
+        text = text.replace("''", " arcsec ").replace("'", " arcmin ")
+    money = _MONEY.match(text) if text and text[0] not in "0123456789" else None
+    at, unit, negative = 0, "", False
+    if money:
+        if money["sign"] and money["sign2"]:
+            return None
+        at, unit, negative = money.end(), money["money"].rstrip("."), bool(money["sign"] or money["sign2"])
+    elif text[:1] == "-":
+        at, negative = 1, True
+    parts: list[Quantity] = []
+    while at < len(text):
+        match = _PIECE.match(text, at)
+        if match is None or len(parts) > 3 or len(match["number"]) > 40:
+            return None
+        at = match.end()
+        part = _part(match, unit, last=at == len(text))
+        if part is None:
+            return None
+        parts.append(part)
+        unit = ""
+    whole = _sum(parts)
+    return whole._replace(value=-whole.value) if whole and negative else whole
+
+
+def _plain(text: str) -> str:
+    if "\\" in text or "{" in text or "~" in text:
+        text = _DEGREES.sub("°", _WRAPPED.sub(lambda m: "" if m["gone"] else " ", text)).strip()
+    return text.replace("\u2212", "-")
+
+
+def _part(match: re.Match[str], money: str, last: bool) -> Quantity | None:
+    unit = match["unit"].strip(" .,;")
+    if not last:
+        unit = unit.removesuffix(" and").strip(" .,;")
+    if unit[:1] == "(" and unit[-1:] == ")":
+        unit = unit[1:-1]
+    if money:
+        doubled = unit and same_unit(unit, money)  # $5 dollars
+        unit = unit if doubled else money if unit == "/-" else f"{money} {unit}".strip()
+    if not unit or not _readings(unit):
+        return None
+    whole, _, decimals = match["number"].replace(",", "").partition(".")
+    ten = 10 ** len(decimals)
+    value = Fraction(int(whole + decimals), ten)
+    below = match["below"] or match["over"]
+    if below is not None:
+        if decimals or len(below) > 40 or len(match["above"] or "") > 40 or not int(below):
+            return None
+        value = value + Fraction(int(match["above"]), int(below)) if match["below"] else value / int(below)
+    scale, unit = split_scale(unit)
+    return Quantity(value * scale, unit, Fraction(scale, ten) if decimals else Fraction(0))
+
+
+def _sum(parts: list[Quantity]) -> Quantity | None:
+    """`5 feet 6 inches`: each part in a smaller unit than the one before it."""
+    if len(parts) < 2:
+        return parts[0] if parts else None
+    units = [p.unit for p in parts]
+    if "m" in units and any(_is_time([("word", u)]) for u in units):
+        units = ["min" if u == "m" else u for u in units]
+    total, previous = Fraction(0), None
+    for part, unit in zip(parts, units, strict=True):
+        factor = same_unit(unit, units[-1])
+        if factor is None or not _readings(unit) or not _readings(unit)[0].over.dims:
+            return None
+        if previous is not None and factor >= previous:
+            return None
+        total, previous = total + part.value * factor, factor
+    return Quantity(total, units[-1], parts[-1].place)
+
+
+# times of day ---------------------------------------------------------------------------------------------------------
+
+
+class Time(NamedTuple):
+    """`half`: whether the half of the day is known. `named`: whether it can be nothing else: `7:30` may be a ratio."""
+
+    minutes: Fraction
+    half: bool
+    named: bool
+
+
+_TIME = re.compile(
+    r"(?:at\s+)?(?:(?P<hour>[0-9]{1,2})(?:\s?[:.]\s?(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9]))?)?"
+    r"\s*(?P<clock>o'?\s?clock)?\s*"
+    r"(?P<half>a\.?\s?m\b\.?|p\.?\s?m\b\.?|noon|midnight|in the (?:morning|afternoon|evening))?"
+    r"|(?P<word>noon|midnight))\s*\.?",
+    re.IGNORECASE,
+)
+
+
+def time_of_day(text: str) -> Time | None:
+    """Minutes since midnight. `7:30` may be in either half of the day, `19:30` is not.
+
+    >>> time_of_day("08:34 P.M."), time_of_day("12 am").minutes
+    (Time(minutes=Fraction(1234, 1), half=True, named=True), Fraction(0, 1))
+    """
+    if len(text) > LONGEST:
+        return None
+    text = text.strip().strip("$").strip()
+    if not text or text[0] not in "0123456789nNmMaA\\{":
+        return None
+    match = _TIME.fullmatch(_plain(text))
+    if match is None:
+        return None
+    if match["word"]:
+        return Time(Fraction(720 if match["word"].lower() == "noon" else 0), True, True)
+    half = (match["half"] or "").lower().replace(".", "").replace(" ", "")
+    hour, minute = int(match["hour"]), match["minute"]
+    named = bool(half or match["clock"])
+    if not named and (minute is None or "." in text):
+        return None
+    minutes = Fraction(int(minute or 0)) + Fraction(int(match["second"] or 0), 60)
+    if hour > 24 or (hour == 24 and minutes):
+        return None
+    if half in ("noon", "midnight"):
+        return Time(Fraction(720 if half == "noon" else 0), True, True) if hour == 12 and not minutes else None
+    if half:
+        if not 1 <= hour <= 12:
+            return None
+        afternoon = half == "pm" or half.endswith(("afternoon", "evening"))
+        return Time(hour % 12 * 60 + minutes + (720 if afternoon else 0), True, True)
+    return Time(hour % 24 * 60 + minutes, not 1 <= hour <= 12, named)
+
+
+def same_time(a: Time, b: Time) -> bool:
+    """Whether two times are one, where one of them can be nothing else. A half of the day may be left out."""
+    if not (a.named or b.named):
+        return False
+    return a.minutes == b.minutes if a.half and b.half else (a.minutes - b.minutes) % 720 == 0

@@ -1,0 +1,141 @@
+"""Two written answers compared in stages, the cheapest first; each says yes, no, or leaves it to the next.
+
+    text        the same signs
+    choice      the letter of a multiple-choice reference
+    number      two plain numbers, exactly
+    structure   the syntax trees, part by part (`compare`), their values at exact or interval points (`evaluate`)
+    symbolic    sympy, in a worker process, for what is left (`symbolic`)
+
+What is not understood is not accepted. Verdicts and trees are kept in caches of bounded size, so that a reference is
+parsed once, and equal answers are compared once.
+"""
+
+import re
+from collections.abc import Callable
+from fractions import Fraction
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+PAIRS = 1 << 16
+TREES = 1 << 14
+
+
+class Verdict(NamedTuple):
+    """`equal` is None where no stage could tell; `stage` decided, or was the last to try."""
+
+    equal: bool | None
+    stage: str
+
+
+Slow = Callable[[str, str], bool | None]
+
+
+@lru_cache(PAIRS)
+def compared(reference: str, answer: str, strict: bool = False) -> Verdict:
+    """Whether an answer means what the reference means, as far as the bounded stages can tell."""
+    first, second = plain(reference), plain(answer)
+    if first == second:
+        return Verdict(True, "text") if first else Verdict(False, "text")
+    if _SIMPLE.fullmatch(first) and _SIMPLE.fullmatch(second) and len(first) + len(second) < 400:
+        if same_simple(first, second):
+            return Verdict(True, "number")
+        if not ("." in first or "." in second):
+            return Verdict(False, "number")
+    return _structured(first, second, strict)
+
+
+_SIMPLE = re.compile(r"-?[0-9]++(?:\.[0-9]++)?")
+_SPACES = re.compile(r"\s+")
+
+
+def same_simple(a: str, b: str) -> bool:
+    return Fraction(a) == Fraction(b)
+
+
+def plain(text: str) -> str:
+    """Without the dress around the whole: dollars, bold stars, display brackets, a final full stop."""
+    text = text.strip()
+    while True:
+        before = text
+        if text.startswith("**") and text.endswith("**") and len(text) > 4:
+            text = text[2:-2].strip()
+        if text.startswith("$") and text.endswith("$") and "$" not in text.strip("$"):
+            text = text.strip("$").strip()
+        for opener, closer in (("\\(", "\\)"), ("\\[", "\\]")):
+            if text.startswith(opener) and text.endswith(closer) and len(text) > 3:
+                text = text[2:-2].strip()
+        if text.endswith(".") and not text.endswith(".."):
+            text = text[:-1].strip()
+        if text == before:
+            return _SPACES.sub(" ", text) if text else text
+
+
+def _structured(reference: str, answer: str, strict: bool) -> Verdict:
+    from guerdon_rewards.compare import same
+    from guerdon_rewards.words import choice, same_words
+
+    letter = choice(reference)
+    if letter:
+        picked = choice(answer)
+        if picked:
+            return Verdict(picked == letter, "choice")
+    result: bool | None = False
+    stage = "structure"
+    wanted = trees(reference)
+    given = trees(answer)
+    if not wanted or not given:
+        if same_words(reference, answer):
+            return Verdict(True, "text")
+        return Verdict(False, "unread")
+    for first in wanted:
+        for second in given:
+            answered = same(first, second, strict)
+            if answered:
+                return Verdict(True, stage)
+            if answered is None:
+                result = None
+    return Verdict(result, stage)
+
+
+def readable(text: str) -> bool:
+    """Whether a text is understood as mathematics."""
+    return bool(trees(plain(text)))
+
+
+def slow_pair(reference: str, answer: str) -> tuple[Any, Any] | None:
+    """The trees that sympy is to compare; None where it has no say: in structures, or without calculus."""
+    from guerdon_rewards.compare import for_sympy
+
+    for first in trees(plain(reference))[:1]:
+        for second in trees(plain(answer))[:1]:
+            return for_sympy(first, second)
+    return None
+
+
+@lru_cache(TREES)
+def trees(text: str) -> tuple[Any, ...]:
+    """The ways to read a text, likeliest first; none where it is not understood."""
+    from guerdon_rewards.syntax import Unread, parse
+
+    found = []
+    for source, grouped in _sources(text):
+        try:
+            tree = parse(source, grouped)
+        except (Unread, RecursionError):
+            continue
+        if tree not in found:
+            found.append(tree)
+    return tuple(found)
+
+
+_DECIMAL_COMMA = re.compile(r"[^0-9]*[0-9]+,[0-9]+[^0-9]*")
+_GROUPED = re.compile(r"[0-9],[0-9]{3}(?![0-9])")
+
+
+def _sources(text: str) -> list[tuple[str, bool]]:
+    sources = [(text, True)]
+    if _GROUPED.search(text):
+        sources.append((text, False))
+    if _DECIMAL_COMMA.fullmatch(text):
+        sources.append((text.replace(",", "."), True))
+    return sources

@@ -1,0 +1,3 @@
+"""The benchmarks are run by hand (`rewards.py`); pytest collects nothing here."""
+
+collect_ignore_glob = ["*"]

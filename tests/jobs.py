@@ -1,0 +1,165 @@
+"""Jobs for the tests of worker processes: what an item says is done."""
+
+import ctypes
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+STATE: list[Any] = []
+WARM: list[str] = []
+
+
+def warm_up() -> None:
+    WARM.append("warm")
+
+
+def simple() -> Callable[[Any], Any]:
+    return do
+
+
+def whole() -> Callable[[Any], Any]:
+    return lambda items: [do(item) for item in items]
+
+
+def broken(message: str) -> Callable[[Any], Any]:
+    raise LookupError(message)
+
+
+def threaded() -> Callable[[Any], Any]:
+    threading.Thread(target=time.sleep, args=(1000,), daemon=True).start()
+    return do
+
+
+def short(items: list[Any]) -> list[Any]:
+    return items[:-1]
+
+
+def too_short() -> Callable[[Any], Any]:
+    return short
+
+
+def add(a: int, b: int) -> int:
+    return a + b
+
+
+def nested(a: int, b: int) -> tuple[int, int]:
+    """In a worker: who answers, and who asked."""
+    from guerdon.workers import isolated
+
+    other: int = isolated("jobs:pid")
+    return other, os.getpid()
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+class Odd:
+    """Pickles well, and cannot be read again."""
+
+    def __init__(self, how: str) -> None:
+        self.how = how
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.how == "unpicklable":
+            raise ValueError("not me")
+        return _read_again, (self.how, os.getpid())
+
+
+def _read_again(how: str, owner: int) -> None:
+    if os.getpid() != owner:
+        if how == "kills":
+            os._exit(9)
+        raise ValueError("no way back")
+
+
+def stuck(_: Any) -> None:
+    while True:
+        pass
+
+
+def do(item: Any) -> Any:
+    if isinstance(item, int):
+        return 2 * item
+    what, *rest = item if isinstance(item, tuple) else (item,)
+    return ACTS[what](*rest)
+
+
+def grow() -> None:
+    while True:
+        STATE.append(bytearray(1 << 24))
+
+
+def leave_child(daemon: bool) -> int:
+    if not daemon:
+        return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"]).pid
+    code = "import os, time\nprint(os.getpid(), flush=True)\ntime.sleep(1000)"
+    child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
+    assert child.stdout
+    return int(child.stdout.readline())
+
+
+def fork_and_exit() -> None:
+    """Leave a child behind that holds all that this process has open."""
+    if os.fork() == 0:
+        time.sleep(1000)
+    os._exit(5)
+
+
+def later() -> str:
+    """Die soon, but not at this item."""
+    threading.Timer(0.02, os._exit, (4,)).start()
+    return "innocent"
+
+
+def deep(depth: int) -> Any:
+    return deep(depth + 1) if depth >= 0 else 0
+
+
+def factorial(n: int) -> int:
+    import sympy
+
+    return int(sympy.factorial(n) % 1000)
+
+
+ACTS: dict[str, Callable[..., Any]] = {
+    "hang": lambda: stuck(None),
+    "c hang": lambda: pow(7, 10**9) % 11,
+    "power": lambda: 9 ** (9**9) % 7,
+    "int": lambda: int("9" * 10**8) if not sys.set_int_max_str_digits(0) else 0,
+    "sympy": lambda: factorial(10**9),
+    "sleep": time.sleep,
+    "nap": lambda seconds: (time.sleep(seconds), "rested")[1],
+    "grow": grow,
+    "memory": lambda: bytearray(1 << 40),
+    "exit": os._exit,
+    "sys.exit": sys.exit,
+    "kill": lambda sign: os.kill(os.getpid(), sign),
+    "segfault": lambda: ctypes.string_at(0),
+    "abort": os.abort,
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
+    "raise": lambda: 1 / 0,
+    "interrupt": lambda: (_ for _ in ()).throw(KeyboardInterrupt()),
+    "recursion": lambda: deep(0),
+    "unsendable": lambda: lambda: None,
+    "odd": lambda how: Odd(how),
+    "big": lambda size: b"x" * size,
+    "print": lambda text: (print(text), os.write(1, b"raw\n"), input() if False else sys.stdin.read())[2],
+    "child": leave_child,
+    "fork": fork_and_exit,
+    "later": later,
+    "close": lambda: os.closerange(3, 100),
+    "pid": os.getpid,
+    "warm": lambda: len(WARM),
+    "threads": threading.active_count,
+    "random": random.random,
+    "touch": lambda path: Path(path).write_text(str(os.getpid())),
+    "sum": sum,
+}
