@@ -28,6 +28,28 @@ def whole() -> Callable[[Any], Any]:
     return lambda items: [do(item) for item in items]
 
 
+def with_sympy() -> Callable[[Any], Any]:
+    import sympy
+
+    assert sympy
+    return do
+
+
+def work(rounds: int) -> int:
+    return sum(i * i for i in range(rounds))
+
+
+def grow_slowly() -> None:
+    kept = []
+    while True:
+        kept.append(bytearray(1 << 20))
+        time.sleep(0.001)
+
+
+def scaled(factor: int) -> Callable[[Any], Any]:
+    return lambda item: factor * item
+
+
 def broken(message: str) -> Callable[[Any], Any]:
     raise LookupError(message)
 
@@ -138,6 +160,9 @@ ACTS: dict[str, Callable[..., Any]] = {
     "sleep": time.sleep,
     "nap": lambda seconds: (time.sleep(seconds), "rested")[1],
     "grow": grow,
+    "grow slowly": grow_slowly,
+    "work": work,
+    "cpu": time.process_time,
     "memory": lambda: bytearray(1 << 40),
     "exit": os._exit,
     "sys.exit": sys.exit,
@@ -151,7 +176,7 @@ ACTS: dict[str, Callable[..., Any]] = {
     "unsendable": lambda: lambda: None,
     "odd": lambda how: Odd(how),
     "big": lambda size: b"x" * size,
-    "print": lambda text: (print(text), os.write(1, b"raw\n"), input() if False else sys.stdin.read())[2],
+    "print": lambda text: (print(text, end=""), os.write(1, text.encode()), sys.stdin.read())[2],
     "child": leave_child,
     "fork": fork_and_exit,
     "later": later,

@@ -15,7 +15,6 @@ from guerdon.reward import as_score, call, check_wants, shape
 from guerdon.scoring import Scorer
 from guerdon.task import Task
 from guerdon.trajectory import Score, Trajectory, Turn, weighted_sum
-from guerdon.workers import Workers
 
 
 def item(completion: str, answer: Any = "4", **fields: Any) -> tuple[Task, Trajectory]:
@@ -280,38 +279,6 @@ def test_the_weighted_sum_leaves_out_what_did_not_apply() -> None:
 
 
 # -- workers ----------------------------------------------------------------------------------------------------------
-
-
-def test_a_worker_is_kept_warm_and_replaced_when_lost(tmp_path: Any) -> None:
-    (tmp_path / "r.py").write_text(
-        "import os, time\n"
-        "def pid(completion): return float(os.getpid())\n"
-        "def sleeps(completion): time.sleep(100)\n"
-        "def missing(completion): import no_such_module\n"
-    )
-    pid, sleeps, missing = (Component("rewards", n, f"{tmp_path}/r.py:{n}") for n in ("pid", "sleeps", "missing"))
-    with Workers(1) as workers:
-        first = workers.call(pid, {}, [item("4"), item("5")], 5)
-        assert first[0].value == first[1].value == workers.call(pid, {}, [item("6")], 5)[0].value
-        late = workers.call(sleeps, {}, [item("4"), item("5")], 0.2)
-        assert [s.error.kind if s.error else "" for s in late] == ["timeout"] * 2
-        assert all(0.1 <= s.seconds <= 0.2 for s in late), "the time is shared by the group"
-        assert workers.call(pid, {}, [item("4")], 5)[0].value != first[0].value
-        (lacks,) = workers.call(missing, {}, [item("4")], 5)
-        assert lacks.error and lacks.error.kind == "missing" and "no_such_module" in lacks.error.message
-        gone = Component("rewards", "gone", f"{tmp_path}/r.py:gone")
-        (absent,) = workers.call(gone, {}, [item("4")], 5)
-        assert absent.error and absent.error.kind == "import" and "has no attribute 'gone'" in absent.error.message
-
-
-def test_a_task_that_cannot_be_sent_is_an_error_of_its_own(tmp_path: Any) -> None:
-    (tmp_path / "r.py").write_text("def one(completion): return 1.0\n")
-    one = Component("rewards", "one", f"{tmp_path}/r.py:one")
-    with Workers(1) as workers:
-        (score,) = workers.call(one, {}, [item("4", odd=lambda: None)], 5)
-        assert score.error and score.error.kind == "not_sendable"
-        assert workers.call(one, {}, [item("4")], 5)[0].value == 1.0
-        assert workers.call(one, {}, [item("4")], math.inf)[0].value == 1.0, "without a deadline"
 
 
 async def _slow(completion: str) -> float:

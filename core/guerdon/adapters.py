@@ -131,9 +131,9 @@ class Reward:
         Args:
             answer: The data set's column with the reference.
             on_error: What a completion earns on which the reward fails: None (drop), 0.0 (zero), or raise (abort).
-                What is not installed or has no column raises always. A failure is logged as a warning, and the share of failures as the metric NAME/errors. None is
-                also what a reward that does not apply gives; TRL does not count it, and a completion for which all
-                rewards give None teaches nothing (TRL 1.16; with a warning).
+                What is not installed, or has no column, raises always. A failure is logged as a warning, and the share
+                of failures as the metric NAME/errors. None is also what a reward that does not apply gives: TRL leaves
+                it out of the sum, and a completion with nothing but None teaches nothing (TRL 1.16).
         """
         return ForTRL(self, answer, on_error)
 
@@ -294,7 +294,6 @@ class ForTRL:
             log_extra(f"{self.__name__}/reason", [_reason(s) for s in scores])
         lost = 0.0 if self._on_error == "zero" else None
         return [lost if s.error else s.value for s in scores]
-
 
 
 class ForVerl:

@@ -39,7 +39,7 @@ class Call:
 
     def order(self) -> bytes:
         """The next order to a worker: all that is still to do, or a suspect alone."""
-        self.sent = self.todo if self.suspect is None else [self.suspect]
+        self.sent = list(self.todo) if self.suspect is None else [self.suspect]
         if not self.careful:
             try:
                 return pickle.dumps(Order(self.key, False, pickle.dumps([self.items[i] for i in self.sent])))
@@ -72,7 +72,8 @@ class Call:
         failure = Failure(lost.kind, f"{lost}{how or ''}")
         if lost.kind == "import":
             self._give_up(failure)
-        elif lost.place < 0 or (lost.kind == "died" and how is None):  # no item's fault
+        elif lost.place < 0 or self.sent[lost.place] not in self.todo or (lost.kind == "died" and how is None):
+            # at no item, or after it; or its spawner has died too
             self.careful = True
             self.innocent_losses += 1
             if self.innocent_losses >= INNOCENT_LOSSES:

@@ -8,201 +8,33 @@ import contextlib
 import io
 import os
 import pickle
-import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
-from guerdon.conformance_inputs import EMPTY, MALFORMED, MARKS, UNKNOWN, Example, hostile, huge, is_plain, trajectory
-from guerdon.errors import RewardError, counted
-from guerdon.plugins import Component
-from guerdon.probe import Observations, Value, differences, value_of
-from guerdon.reward import Item, Shape, call
-from guerdon.trajectory import Failure, Score
-from guerdon.workers import Job, Workers
-
-Outcome = Literal["passed", "failed", "warning", "skipped"]
-Seen = tuple[Outcome, str]
-
-LOST = frozenset({"timeout", "died", "memory"})
-"""What the runtime makes of a reward that hangs, dies or grows: one worker lost, the other items unharmed."""
-
-FAULTS = frozenset(
-    {"raised", "not_finite", "not_a_number", "not_a_list", "wrong_length", "missing", "missing_column", "import"}
+from guerdon.conformance_inputs import EMPTY, MALFORMED, MARKS, UNKNOWN, hostile, huge, is_plain, trajectory
+from guerdon.conformance_subject import (
+    INLINE_HUGE_SECONDS,
+    INLINE_SECONDS,
+    PROBE_SECONDS,
+    Seen,
+    Subject,
+    judge,
+    must_do,
+    several,
+    short,
+    stands,
 )
-"""Errors that a reward should not make over any text; others it raised on purpose, as `RewardError`."""
-
-PROBE_SECONDS = 120.0
-INLINE_SECONDS = 0.001
-"""What an item of a reward that is registered `inline=True` may take: nothing else happens meanwhile."""
-INLINE_HUGE_SECONDS = 0.25
-SHOWN = 3
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A reward with its settings, and what to test it with."""
-
-    component: Component
-    function: Callable[..., Any]
-    settings: Mapping[str, Any]
-    shape: Shape
-    examples: Sequence[Example]
-    timeout: float
-    workers: Workers
-    documented: frozenset[str] = frozenset()
-    """The exceptions that its docstring announces."""
-    built_in: bool = False
-    """The examples are the word problems that any reward is tested with."""
-
-    def score(self, items: Sequence[Item]) -> list[Score]:
-        """Their scores from the workers, one by one: the deadline is each item's own."""
-        whole = self.shape.kind != "one"
-        job = Job("guerdon.reward:scorer", (self.component, dict(self.settings)), whole)
-        half = (len(items) + 1) // 2
-        batches = [[item] for item in items] if whole else [b for b in (items[:half], items[half:]) if b]
-        with ThreadPoolExecutor(2) as threads:
-            results = [
-                r for part in threads.map(lambda b: self.workers.run(job, b, self.timeout), batches) for r in part
-            ]
-        return [Score(None, error=r) if isinstance(r, Failure) else r for r in results]
-
-    @cached_property
-    def everyday(self) -> list[Score]:
-        """The scores of the examples; a batch reward's, each in a group of its own."""
-        return self.score([e.item for e in self.examples])
-
-    @cached_property
-    def sound(self) -> list[Item]:
-        """The examples that cost no worker: those that may be scored many times, and in this process."""
-        pairs = zip(self.examples, self.everyday, strict=True)
-        return [e.item for e, s in pairs if not (s.error and s.error.kind in LOST)]
-
-    @cached_property
-    def observed(self) -> Observations:
-        """What was seen of it at work.
-
-        Raises:
-            RewardError: it was not through in time, or took the worker with it.
-        """
-        if not self.sound:
-            raise RewardError("no example could be scored")
-        job = Job("guerdon.probe:watch", (self.component, dict(self.settings)))
-        (result,) = self.workers.run(job, [self.sound], PROBE_SECONDS)
-        if isinstance(result, Failure):
-            raise RewardError(f"watching it went wrong ({result.kind}): {result.message}")
-        observations: Observations = result
-        return observations
-
-
-Complaints = list[tuple[str, str]]
-"""Which completion, and what was wrong."""
-
-
-class Verdict(NamedTuple):
-    """What is to say about some scores: faults of the reward, workers that it cost, errors that it meant."""
-
-    faults: Complaints
-    lost: Complaints
-    meant: Complaints
-    summary: str
-
-
-def judge(subject: Subject, names: Iterable[str], scores: Sequence[Score]) -> Verdict:
-    faults, lost, meant = Complaints(), Complaints(), Complaints()
-    for name, score in zip(names, scores, strict=True):
-        if not score.error:
-            continue
-        told = name, f"{score.error.kind}: {_short(score.error.message)}"
-        if score.error.kind in LOST:
-            lost.append(told)
-        elif score.error.kind in FAULTS and not _announced(subject, score.error):
-            faults.append(told)
-        else:
-            meant.append(told)
-    return Verdict(faults, lost, meant, _figures(scores))
-
-
-def _announced(subject: Subject, error: Failure) -> bool:
-    return error.kind == "raised" and bool({error.message.partition(":")[0], "Exception"} & subject.documented)
-
-
-def announced(docstring: str) -> frozenset[str]:
-    """The exceptions that a docstring's "Raises:" section names.
-
-    >>> sorted(announced("Does.\\n\\nRaises:\\n    ValueError: it is wrong\\n        in a way.\\n    OSError: so."))
-    ['OSError', 'ValueError']
-    """
-    section = re.search(r"^Raises:\n((?:[ \t]+.*\n?|\n(?=[ \t]))+)", docstring, re.M)
-    return frozenset(re.findall(r"^ {4}([\w.]+):", section[1], re.M)) if section else frozenset()
-
-
-def _figures(scores: Sequence[Score]) -> str:
-    values = [s.value for s in scores if s.value is not None]
-    parts = []
-    if values:
-        low, high = min(values), max(values)
-        parts.append(f"{low:g} to {high:g}" if high != low else f"{low:g}")
-    if empty := sum(s.value is None and s.error is None for s in scores):
-        parts.append(f"{empty} not applicable")
-    parts += [f"{n} x {kind}" for kind, n in Counter(s.error.kind for s in scores if s.error).items()]
-    return f"{counted(len(scores), 'completion')}: {', '.join(parts)}"
-
-
-def _several(things: Sequence[str], mark: str = "; ") -> str:
-    more = f"{mark}and {len(things) - SHOWN} more" if len(things) > SHOWN else ""
-    return mark.join(things[:SHOWN]) + more
-
-
-def _told(complaints: Complaints) -> str:
-    """
-    >>> _told([("a box", "raised: OSError"), ("a tag", "raised: OSError"), ("blanks", "timeout")])
-    'a box, a tag: raised: OSError; blanks: timeout'
-    """
-    found: dict[str, list[str]] = {}
-    for name, what in complaints:
-        names = found.setdefault(what, [])
-        if name not in names:
-            names.append(name)
-    return _several([f"{_several(names, ', ')}: {what}" for what, names in found.items()])
-
-
-def _short(text: str, length: int = 140) -> str:
-    line = " ".join(text.split())
-    line = line.encode("utf-8", "backslashreplace").decode()
-    return line if len(line) <= length else line[: length - 3] + "..."
-
-
-def _stands(subject: Subject, names: Sequence[str], scores: Sequence[Score]) -> Seen:
-    """The outcome for completions that no one can foresee: a number, not applicable, or an error on purpose."""
-    verdict = judge(subject, names, scores)
-    if verdict.faults:
-        return "failed", _told(verdict.faults)
-    if verdict.lost and subject.component.inline:
-        return "failed", f"inline=True, where no deadline saves the run: {_told(verdict.lost)}"
-    if verdict.lost:
-        return "warning", f"{verdict.summary}; each cost a worker: {_told(verdict.lost)}"
-    return "passed", verdict.summary
-
-
-def _must_do(subject: Subject, verdict: Verdict) -> Seen | None:
-    """The outcome where there is an error over a completion that anyone could foresee."""
-    if verdict.faults or verdict.lost:
-        return "failed", _told(verdict.faults + verdict.lost)
-    if verdict.meant and subject.built_in:
-        return "warning", f"the built-in word problems are not for it, give --tasks FILE: {_told(verdict.meant)}"
-    return ("failed", _told(verdict.meant)) if verdict.meant else None
-
-
-# -- the checks ------------------------------------------------------------------------------------------------------
+from guerdon.errors import RewardError, counted
+from guerdon.probe import Value, differences, value_of
+from guerdon.reward import Item, call
+from guerdon.trajectory import Score
 
 
 def gold(subject: Subject) -> Seen:
@@ -215,7 +47,7 @@ def gold(subject: Subject) -> Seen:
     items = [(t, trajectory(t, form.format(t.answer))) for form in forms.values() for t in tasks]
     names = [name for name in forms for _ in tasks]
     scores = subject.score(items)
-    if wrong := _must_do(subject, judge(subject, names, scores)):
+    if wrong := must_do(subject, judge(subject, names, scores)):
         return wrong
     return "passed", ", ".join(f"{name} {_mean(names, scores, name)}" for name in forms)
 
@@ -227,17 +59,17 @@ def _mean(names: Sequence[str], scores: Sequence[Score], name: str) -> str:
 
 def examples(subject: Subject) -> Seen:
     """Everyday completions are scored, and as expected where the author says what to expect."""
-    verdict = judge(subject, [_short(repr(e.completion), 40) for e in subject.examples], subject.everyday)
-    if wrong := _must_do(subject, verdict):
+    verdict = judge(subject, [short(repr(e.completion), 40) for e in subject.examples], subject.everyday)
+    if wrong := must_do(subject, verdict):
         return wrong
     expected = [(e, s) for e, s in zip(subject.examples, subject.everyday, strict=True) if e.expected is not UNKNOWN]
     unlike = [
-        f"{_short(repr(e.completion), 40)} gets {value_of(s)}, {e.expected} expected"
+        f"{short(repr(e.completion), 40)} gets {value_of(s)}, {e.expected} expected"
         for e, s in expected
         if not _equal(value_of(s), e.expected)
     ]
     if unlike:
-        return "failed", _several(unlike)
+        return "failed", several(unlike)
     return "passed", verdict.summary + (f"; {len(expected)} as expected" if expected else "")
 
 
@@ -254,18 +86,18 @@ def _texts(subject: Subject, texts: Mapping[str, str]) -> tuple[list[str], list[
 
 def empty(subject: Subject) -> Seen:
     """A completion with nothing in it."""
-    return _stands(subject, *_texts(subject, EMPTY))
+    return stands(subject, *_texts(subject, EMPTY))
 
 
 def malformed(subject: Subject) -> Seen:
     """Unbalanced, in odd unicode, with lone surrogates and null bytes, not a number."""
-    return _stands(subject, *_texts(subject, MALFORMED))
+    return stands(subject, *_texts(subject, MALFORMED))
 
 
 def megabyte(subject: Subject) -> Seen:
     """Completions of 1 MB."""
     names, scores = _texts(subject, huge())
-    outcome, seen = _stands(subject, names, scores)
+    outcome, seen = stands(subject, names, scores)
     slowest = max(zip(scores, names, strict=True), key=lambda pair: pair[0].seconds)
     seconds, name = slowest[0].seconds, slowest[1]
     if outcome == "passed":
@@ -296,7 +128,7 @@ def hostiles(subject: Subject) -> Seen:
     for i, score in enumerate(scores[1::2]):
         if calm and wanted == again and value_of(score) != wanted[i % len(calm)]:
             return "failed", f"after {names[i]}, another completion: {wanted[i % len(calm)]} then {value_of(score)}"
-    return _stands(subject, names, scores[::2])
+    return stands(subject, names, scores[::2])
 
 
 def deterministic(subject: Subject) -> Seen:
@@ -305,12 +137,11 @@ def deterministic(subject: Subject) -> Seen:
     if seen.again:
         return "failed", f"scored twice: {_differing(subject, seen.again)}"
     items = subject.sound[: seen.items]
-    runs = [_elsewhere(subject, items, seed) for seed in ("1", "2")]
-    here = [value_of(s) for s in subject.score(items)] if subject.shape.kind == "one" else runs[0]
-    for values in runs:
-        if other := differences(here, values):
-            return "failed", f"with another PYTHONHASHSEED: {_differing(subject, other)}"
-    return "passed", f"{counted(len(items), 'completion')}, twice, and in 2 processes with other hash seeds"
+    with ThreadPoolExecutor(2) as both:
+        runs = list(both.map(partial(_elsewhere, subject, items), ("1", "2")))
+    if other := differences(*runs):
+        return "failed", f"with another PYTHONHASHSEED: {_differing(subject, other)}"
+    return "passed", f"{counted(items, 'completion')}, twice, and in 2 processes with other hash seeds"
 
 
 def _elsewhere(subject: Subject, items: Sequence[Item], seed: str) -> list[Value]:
@@ -330,14 +161,14 @@ def _elsewhere(subject: Subject, items: Sequence[Item], seed: str) -> list[Value
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
     if process.returncode:
-        raise RewardError(f"a process of its own failed: {_short(err.decode(errors='replace')[-300:], 300)}")
+        raise RewardError(f"a process of its own failed: {short(err.decode(errors='replace')[-300:], 300)}")
     values: list[Value] = pickle.loads(out)
     return values
 
 
 def _differing(subject: Subject, found: Mapping[int, str]) -> str:
-    texts = [f"{_short(repr(subject.sound[i][1].completion), 40)}: {what}" for i, what in sorted(found.items())]
-    return _several(texts)
+    texts = [f"{short(repr(subject.sound[i][1].completion), 40)}: {what}" for i, what in sorted(found.items())]
+    return several(texts)
 
 
 def inputs(subject: Subject) -> Seen:
@@ -407,14 +238,14 @@ def traces(subject: Subject) -> Seen:
     seen, inline = subject.observed, subject.component.inline
     found = [f"wrote {path}" for path in seen.written] + [f"left {what}" for what in seen.left]
     if seen.printed:
-        found.append(f"printed {_short(repr(seen.printed), 60)}")
+        found.append(f"printed {short(repr(seen.printed), 60)}")
     changed = [f"changed {what}" for what in seen.state]
     if found or (inline and changed):
-        return "failed", _several(found + changed)
+        return "failed", several(found + changed)
     if changed:
-        return "warning", f"{_several(changed)}; it has a worker process to itself, but as inline=True it would not do"
+        return "warning", f"{several(changed)}; it has a worker process to itself, but as inline=True it would not do"
     if inline and seen.touched:
-        return "warning", f"inline=True says that it is pure, and at every call it opens {_several(seen.touched)}"
+        return "warning", f"inline=True says that it is pure, and at every call it opens {several(seen.touched)}"
     return "passed", "no files, output, threads or processes; the process is as it was"
 
 

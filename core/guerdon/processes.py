@@ -34,7 +34,7 @@ class WorkerProcess:
 
     def __init__(self, spawner: "SpawnerProcess", memory_mb: int) -> None:
         self.spawner = spawner
-        self.busy = self._ended = False
+        self._ended = False
         self.begun = 0
         self._buffer = bytearray()
         self.socket, theirs = socket.socketpair()
@@ -66,7 +66,6 @@ class WorkerProcess:
         data, done = call.order(), 0
         if not call.sent:
             return
-        self.busy = True
         self.board[0], self.board[1] = PREPARING, time.monotonic()
         try:
             self.socket.sendall(HEADER.pack(len(data)) + data)
@@ -87,7 +86,6 @@ class WorkerProcess:
         finally:
             call.settle(done)
             self.begun += done
-            self.busy = False
 
     def _wait(self, timeout: float) -> None:
         """Until it says something; `EOFError` when it has ended."""
@@ -98,13 +96,13 @@ class WorkerProcess:
             ready = self._poll.poll(max(0.0, min(left * 1000, timeout * 1000, LONGEST_MS)))
             if any(fd != self._exit for fd, _ in ready):
                 return
-            if ready:
+            if ready and all(fd == self._exit for fd, _ in self._poll.poll(0)):  # it said nothing before
                 raise EOFError
-            if left <= 0:
+            if left <= 0 and not ready:
                 self.kill()
-                if place >= 0:
-                    raise Lost("timeout", f"no score within {timeout:g} s; its worker was killed", place)
-                raise Lost("import", f"it was not imported within {START_SECONDS:g} s")
+                if place == PREPARING:
+                    raise Lost("import", f"it was not imported within {START_SECONDS:g} s")
+                raise Lost("timeout", f"no score within {timeout:g} s; its worker was killed", place)
 
     def _arrived(self) -> Iterator[bytes]:
         data = self.socket.recv(1 << 18)

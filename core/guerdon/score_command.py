@@ -76,7 +76,7 @@ def _told(output: str | None, quiet: bool) -> Iterator[Report]:
     try:
         yield report
     except KeyboardInterrupt:
-        if output not in (None, "-"):
+        if output and Path(output).is_file():
             report.say(f"\nInterrupted. What is scored is in {output}; go on with the same command and --resume")
         raise
 

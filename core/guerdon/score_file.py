@@ -64,12 +64,13 @@ def score_file(
     with (
         open_rows(source) as (rows, fraction),
         Output(output, resume=resume, overwrite=overwrite) as out,
+        ThreadPoolExecutor(workers, thread_name_prefix="score") as threads,  # is left when its workers are closed
         Workers(workers, memory_mb) as crew.workers,
         report.stage("scored", 0) as meter,
     ):
         before = _go_on(rows, crew.columns, out, totals)
         pace = Pace()
-        with closing(_in_order(pace.chunks(rows), crew.score, workers)) as chunks:
+        with closing(_in_order(pace.chunks(rows), crew.score, threads, AHEAD * workers)) as chunks:
             for chunk, (scored, seconds) in chunks:
                 out.write(b"".join(s.line for s in scored))
                 totals.add(chunk, scored)
@@ -211,17 +212,16 @@ Done = tuple[list[Scored], float]
 
 
 def _in_order(
-    chunks: Iterable[list[Row]], score: Callable[[list[Row]], Done], workers: int
+    chunks: Iterable[list[Row]], score: Callable[[list[Row]], Done], threads: ThreadPoolExecutor, ahead: int
 ) -> Generator[tuple[list[Row], Done]]:
-    """Each chunk with what came of it, in order; a few chunks are read ahead for each worker, and no more."""
-    threads = ThreadPoolExecutor(workers, thread_name_prefix="score")
+    """Each chunk with what came of it, in order; `ahead` chunks are read ahead, and no more."""
     waiting: deque[tuple[list[Row], Future[Done]]] = deque()
     broken: TaskError | None = None
     try:
         try:
             for chunk in chunks:
                 waiting.append((chunk, threads.submit(score, chunk)))
-                while waiting and (len(waiting) > AHEAD * workers or waiting[0][1].done()):
+                while waiting and (len(waiting) > ahead or waiting[0][1].done()):
                     first, result = waiting.popleft()
                     yield first, result.result()
         except TaskError as error:  # of the input: what was read before is scored
@@ -232,4 +232,5 @@ def _in_order(
         if broken:
             raise broken
     finally:
-        threads.shutdown(wait=False, cancel_futures=True)
+        for _, result in waiting:
+            result.cancel()

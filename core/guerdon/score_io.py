@@ -16,7 +16,7 @@ from guerdon.tasks import _file_rows
 
 STREAMED = (".jsonl", ".ndjson")
 
-BUFFER = 1 << 20
+BUFFER = 1 << 16
 
 
 def is_file(name: str) -> bool:

@@ -248,9 +248,10 @@ def _line(data: bytes | Fields, fields: Fields, new: dict[str, Any]) -> bytes:
     if isinstance(data, bytes) and fields and b"\r" not in data.rstrip() and not any(c in fields for c in ADDED):
         # to the letter what it was: numbers too large for a float, the order, the escapes
         return b"%s, %s\n" % (data.strip()[:-1].rstrip(), json.dumps(new)[1:].encode())
+    names = set(new["scores"])
     for column in ("scores", "reasons"):  # of an earlier scoring, with other rewards
         if isinstance(fields.get(column), Mapping):
-            kept = {k: v for k, v in fields[column].items() if k not in new["scores"]}
+            kept = {k: v for k, v in fields[column].items() if k not in names}
             new[column] = {**kept, **new.get(column, {})}
     return json.dumps({**fields, **new}, default=str).encode() + b"\n"
 

@@ -132,15 +132,16 @@ def _from_function(function: Function, parser: Any, objects: Mapping[str, Any], 
     everything = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(function).parameters.values())
 
     def arguments(given: dict[str, Any]) -> dict[str, Any]:
-        pairs = zip(*_pair(given, group), strict=True)
-        seen = [_seen(task, trajectory, parser, "trace" in parameters) | objects for task, trajectory in pairs]
-        for one in seen:
-            check_guess(made, one["input"])
+        tasks, trajectories = _pair(given, group)
+        for task in tasks:
+            check_guess(made, task.fields)
+        pairs = zip(tasks, trajectories, strict=True)
+        seen = [{**_seen(task, trajectory, parser, "trace" in parameters), **objects} for task, trajectory in pairs]
         if not group:
-            known = {**seen[0]["input"], **seen[0]} if everything else seen[0]
-            return {n: known[n] for n in known if everything or n in parameters} | given
-        of_all = {many: [one[single] for one in seen] for many, single in SINGLE.items()}
-        of_all = {**of_all, "parser": parser or Plain(), **objects}
+            known = {**tasks[0].fields, **seen[0]} if everything else seen[0]
+            return {n: v for n, v in known.items() if everything or n in parameters} | given
+        of_all: dict[str, Any] = {many: [one[single] for one in seen] for many, single in SINGLE.items()}
+        of_all |= {"parser": parser or Plain(), **objects}
         return {n: v for n, v in of_all.items() if everything or n in parameters} | given
 
     asked = [_data("tasks"), _data("trajectories")] if group else [_data("task"), _data("trajectory")]
@@ -228,12 +229,12 @@ def _seen(task: Task, trajectory: Trajectory, parser: Any, v1: bool) -> dict[str
     if v1:
         names = {"id": task.id, "prompt_text": task.text, **row, "prompt": task.prompt, "answer": answer}
         data = SimpleNamespace(**{str(k): v for k, v in names.items()})
-        return {"task": data, "trace": _trace(data, trajectory, [*prompt, *completion]), "input": row, "runtime": None}
+        return {"task": data, "trace": _trace(data, trajectory, [*prompt, *completion]), "runtime": None}
     said: dict[str, Any] = {"prompt": prompt, "completion": completion, "answer": answer, "info": info}
     said["task"] = row.get("task", {**row, **said})
     steps = [{"prompt": talk[:-1], "completion": talk[-1:]} for talk in trajectory.conversations()]
     state = {**said, "input": row, "example_id": task.id, "trajectory": steps, "is_completed": True}
-    return {**said, "state": state, "parser": parser or Plain(), "input": row}
+    return {**said, "state": state, "parser": parser or Plain()}
 
 
 def _split(task: Task, trajectory: Trajectory) -> tuple[list[Message], list[Message]]:

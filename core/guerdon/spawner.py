@@ -229,6 +229,9 @@ def main() -> None:
     os.close(nothing)
     sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     enter_worker()
+    signal.signal(
+        signal.SIGCHLD, signal.SIG_DFL
+    )  # where it was ignored, children would vanish before they are waited for
     prctl(_PR_SET_CHILD_SUBREAPER, 1)
     owner = None
     with contextlib.suppress(AttributeError, OSError):

@@ -7,12 +7,13 @@ asyncio (through threads), and in any kind of process.
 """
 
 import atexit
+import contextlib
 import os
 import pickle
 import threading
 import weakref
 from collections.abc import Sequence
-from queue import LifoQueue
+from queue import Empty, LifoQueue
 from typing import Any
 
 from guerdon.calls import Call, Lost
@@ -87,6 +88,8 @@ class Workers:
         except Exception as error:
             failure = Failure("not_sendable", f"{job.target}: its arguments cannot be sent to a worker: {error}")
             return [failure] * len(items)
+        if wrong := self._introduced(call.key):
+            return [Failure("import", wrong)] * len(items)
         worker = self._idle.get()
         try:
             while call.todo:
@@ -111,13 +114,7 @@ class Workers:
 
     def _fit(self, worker: "WorkerProcess | None", key: bytes) -> "WorkerProcess":
         """This worker, if it has the job as it should, or a new one."""
-        wrong = self._jobs.get(key)
-        if key not in self._jobs:
-            with self._starting:
-                wrong = self._introduce(key)
-        if wrong:
-            raise Lost("import", wrong)
-        if worker is not None and (wrong is None or key in worker.spawner.keys):
+        if worker is not None and (key in worker.spawner.keys or self._jobs.get(key) is None):
             return worker
         self._drop(worker)
         with self._lock:
@@ -143,10 +140,14 @@ class Workers:
         self._spawners.clear()
         self._jobs.clear()
 
-    def _introduce(self, key: bytes) -> str | None:
-        """Have a spawner prepare this job; what is wrong with it."""
+    def _introduced(self, key: bytes) -> str | None:
+        """Have a spawner prepare this job, unless that was done; what is wrong with it, "" when it is prepared."""
         if key in self._jobs:
             return self._jobs[key]
+        with self._starting:
+            return self._jobs[key] if key in self._jobs else self._introduce(key)
+
+    def _introduce(self, key: bytes) -> str | None:
         with self._lock:
             newest = self._newest()
         if len(newest.keys) >= WARM_JOBS:
@@ -182,13 +183,17 @@ class Workers:
         with self._lock:
             self._closed = True
             for worker in self._alive:
-                worker.kill()
-                if not worker.busy:
-                    worker.close()
-            self._alive.clear()
+                worker.kill()  # those that are busy are dropped by the threads that wait for them
             spawners, self._spawners = self._spawners, []
         for spawner in reversed(spawners):
             spawner.close()
+        idle = []
+        with contextlib.suppress(Empty):
+            while True:
+                idle.append(self._idle.get_nowait())
+        for worker in idle:
+            self._drop(worker)
+            self._idle.put(None)  # whoever waits for one is told
 
     def _after_fork(self) -> None:
         """In a forked child: these workers are the parent's."""

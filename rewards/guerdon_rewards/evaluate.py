@@ -12,7 +12,6 @@ empty sum is 0.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from fractions import Fraction
 from functools import lru_cache
 from threading import RLock
@@ -36,8 +35,10 @@ from guerdon_rewards.functions import (
     divide,
     exp,
     is_real,
+    note_summand,
     power,
     whole,
+    whole_power,
 )
 
 __all__ = [
@@ -64,22 +65,29 @@ MOST_TERMS = 5_000
 """Terms of a sum or product."""
 LARGEST_MATRIX = 8
 """Rows of a matrix whose determinant is taken."""
-MOST_BITS = 20_000
+MOST_BITS, MOST_BITS_AT_POINTS = 20_000, 3_000
 """Precision beyond which nothing is looked for."""
 BINDERS = frozenset(("sum", "prod", "int", "lim"))
 
 _lock = RLock()  # flint's precision is one for the whole process
 
 
-@contextmanager
-def _precision(bits: int) -> Iterator[None]:
-    with _lock:
-        before = ctx.prec
-        ctx.prec = bits
-        try:
-            yield
-        finally:
-            ctx.prec = before
+class _Precision:
+    """Holds flint's precision at some bits, and other threads off."""
+
+    __slots__ = ("before", "bits")
+
+    def __init__(self, bits: int) -> None:
+        self.bits = bits
+
+    def __enter__(self) -> None:
+        _lock.acquire()
+        self.before = ctx.prec
+        ctx.prec = self.bits
+
+    def __exit__(self, *_: object) -> None:
+        ctx.prec = self.before
+        _lock.release()
 
 
 # Evaluation
@@ -93,7 +101,7 @@ def evaluate(node: Node, point: Mapping[str, Value] | None = None, precision: in
         TooBig: beyond the bounds.
         Unsupported: structures, units, a variable that the point lacks.
     """
-    with _precision(min(max(precision, 32), MOST_BITS)):
+    with _Precision(min(max(precision, 32), MOST_BITS)):
         value = _Evaluation(point or {}, State(EFFORT)).total(node)
         return value if isinstance(value, fmpq) else _tame(value)
 
@@ -101,16 +109,15 @@ def evaluate(node: Node, point: Mapping[str, Value] | None = None, precision: in
 def _tame(value: acb) -> acb:
     """A ball that can be turned into fractions safely: neither huge nor tiny, nor with an error that is."""
     size = value.abs_upper()
-    if not size < _LARGE or (size != 0 and not size * _LARGE > 1):
+    if not (size < _LARGE and (size > _TINY or size == 0)):
         raise TooBig("a number beyond 2^100000")
-    if not value.is_exact():
-        error = size * arb(2) ** -(2 * ctx.prec)
-        blur = arb(0, error.mid())
-        value = acb(value.real + blur, value.imag if value.imag.is_zero() else value.imag + blur)
+    if value.rel_accuracy_bits() > 2 * ctx.prec and not value.is_exact():
+        blur = arb(0, (size * arb(2) ** (-2 * ctx.prec)).mid())
+        return acb(value.real + blur, value.imag if value.imag.is_zero() else value.imag + blur)
     return value
 
 
-_LARGE = arb(2) ** 100_000
+_LARGE, _TINY = arb(2) ** 100_000, arb(2) ** -100_000
 
 
 class _Evaluation:
@@ -121,7 +128,7 @@ class _Evaluation:
     def __init__(self, point: Mapping[str, Value], state: State) -> None:
         self.env = dict(point)
         self.state = state
-        self.step = 1 + ctx.prec / 1000
+        self.step = _step(ctx.prec)
         self.angle = False
 
     def total(self, node: Node) -> Value:
@@ -155,6 +162,11 @@ class _Evaluation:
                 del self.env[name]
             else:
                 self.env[name] = outer
+
+
+def _step(precision: int) -> float:
+    """What a node costs."""
+    return 1 + precision / 1000
 
 
 def _name(variable: Any) -> str:
@@ -209,6 +221,7 @@ def _add(ev: _Evaluation, node: Node) -> Value:
             if total.height_bits() > state.exact_bits:
                 balls, total = state.fit(total) if balls is None else balls + state.fit(total), ZERO
         else:
+            note_summand(state, value)
             balls = value if balls is None else balls + value
     if balls is None:
         return total
@@ -241,6 +254,8 @@ def _div(ev: _Evaluation, node: Node) -> Value:
 def _pow(ev: _Evaluation, node: Node) -> Value:
     if node[1] == _E and "\\e" not in ev.env:
         return exp(ev.state, ev.value(node[2]))
+    if node[2][0] == "num" and node[2][1].denominator == 1:
+        return whole_power(ev.state, ev.value(node[1]), node[2][1].numerator)
     return power(ev.state, ev.value(node[1]), ev.value(node[2]))
 
 
@@ -323,6 +338,8 @@ def _sum(ev: _Evaluation, node: Node) -> Value:
     total: Value = ZERO
     for k in _range(ev, node):
         term = ev.bound(node[1], k, node[4])
+        if isinstance(term, acb):
+            note_summand(ev.state, term)
         total = ev.state.fit(total + term) if isinstance(total, fmpq) and isinstance(term, fmpq) else total + term
     return total
 
@@ -354,23 +371,27 @@ def _integral(ev: _Evaluation, node: Node) -> Value:
     a, b = ev.value(low), ev.value(high)
     if not (is_real(a) and is_real(b)):
         raise Unsupported("complex bounds")
-    reserve = ev.state.effort * 2 / 3
+    state, step, scale = ev.state, ev.step, ev.state.scale
+    state.coarse = True
+    state.work(300)
+    reserve = state.effort / 2
 
     def integrand(x: acb, analytic: bool) -> acb:
-        ev.state.integrand = analytic
+        state.integrand = analytic
+        state.effort -= 10
         try:
-            if ev.state.effort < reserve:
+            if state.effort < reserve:
                 raise TooBig("the integral")
-            return ev.state.ball(ev.bound(variable, x, body))
+            return state.ball(ev.bound(variable, x, body))
         except (NoValue, RecursionError):
             return acb("nan")
 
-    ev.state.coarse = True
+    ev.step, state.scale = _step(128), 1.0
     try:
-        with _precision(128):
-            return acb.integral(integrand, ev.state.ball(a), ev.state.ball(b), eval_limit=500, depth_limit=60)
+        with _Precision(128):
+            return acb.integral(integrand, state.ball(a), state.ball(b), eval_limit=500, depth_limit=60)
     finally:
-        ev.state.integrand = None
+        state.integrand, ev.step, state.scale = None, step, scale
 
 
 def _limit(ev: _Evaluation, node: Node) -> Value:
@@ -491,7 +512,7 @@ def _difference(a: Node, b: Node) -> Value | None:
     rounded = opaque = coarse = False
     precision, exact_bits = 128, 4000
     for last in (False, True):
-        with _precision(precision):
+        with _Precision(precision):
             values = []
             for node in (a, b):
                 state = State(effort, exact_bits)
@@ -548,7 +569,7 @@ _WHOLE = (5, 3, 8, 2, 11, 7, 4, 13, 6, 1, 9, 12, 10, 17)
 
 
 class Expression:
-    """A tree and what is known of it. Keep one for a tree that is compared many times: it keeps its values at points."""
+    """A tree and what is known of it, values at points too: keep one for a tree that is compared many times."""
 
     __slots__ = ("imaginary", "node", "piecewise", "symbols", "values", "wholes")
 
@@ -593,12 +614,14 @@ class Expression:
             stack.extend((child, bound, whole_only) for child in node if isinstance(child, tuple))
 
     def at(self, index: int, wholes: frozenset[str], effort: float) -> "Sample | None":
-        """The value at a point at 128 bits with the state after it, None where there is none.
+        """The value at a point with the state after it, None where there is none; kept at 128 bits.
 
         Raises:
             TooBig: the effort does not suffice.
             Unsupported: no point has a value.
         """
+        if ctx.prec != 128:
+            return self._computed(index, wholes, effort)
         key = (index, wholes)
         if key not in self.values:
             if len(self.values) > 2 * POINTS:
@@ -665,16 +688,7 @@ def identical(a: Node | Expression, b: Node | Expression) -> bool | None:
     first, second = _expression(a), _expression(b)
     if not first.symbols and not second.symbols:
         return constant_equal(first.node, second.node)
-    agree, needed = 0, ENOUGH_PIECEWISE if first.piecewise or second.piecewise else ENOUGH
-    with _precision(128):
-        for x, y in _pairs(first, second):
-            verdict = _same_value(x, y)
-            if verdict is False:
-                return False
-            agree += verdict is True
-            if agree == needed:
-                break
-    return True if agree >= ENOUGH else None
+    return _agree(first, second, _same_value)
 
 
 def proportional(a: Node | Expression, b: Node | Expression) -> fmpq | arb | None:
@@ -684,29 +698,49 @@ def proportional(a: Node | Expression, b: Node | Expression) -> fmpq | arb | Non
     >>> proportional(x, ("mul", two, x))
     1/2
     """
-    first, second = _expression(a), _expression(b)
-    ratio: Sample | None = None
-    agree, needed = 0, ENOUGH_PIECEWISE if first.piecewise or second.piecewise else ENOUGH
-    with _precision(128):
-        for x, y in _pairs(first, second):
-            if _is_zero(x[0]) and _is_zero(y[0]):
-                continue
-            if _is_zero(x[0]) or _is_zero(y[0]):
-                return None
-            quotient = x[0] / y[0], x[1]
-            if ratio is None:
-                ratio = quotient
-            elif not _same_value(ratio, quotient):
-                return None
-            agree += 1
-            if agree == needed:
-                break
-    if ratio is None or agree < ENOUGH:
+    ratios: list[Sample] = []
+
+    def same_ratio(x: Sample, y: Sample) -> bool | None:
+        zero, other = _is_zero(x[0]), _is_zero(y[0])
+        if zero or other:
+            return None if zero and other else False
+        ratio = x[0] / y[0], x[1] if x[1].hidden_bits > y[1].hidden_bits else y[1]
+        ratios.append(ratio)
+        return _same_value(ratios[0], ratio)
+
+    if not _agree(_expression(a), _expression(b), same_ratio):
         return None
-    value = ratio[0]
+    value = ratios[0][0]
     if isinstance(value, fmpq):
         return value
     return value.real if value.imag.contains(0) else None
+
+
+def _agree(a: Expression, b: Expression, same: Callable[["Sample", "Sample"], bool | None]) -> bool | None:
+    """Whether enough points say the same and none says otherwise, at a precision where nothing can hide."""
+    needed = ENOUGH_PIECEWISE if a.piecewise or b.piecewise else ENOUGH
+    precision = 128
+    while precision <= MOST_BITS_AT_POINTS:
+        count = hidden = 0
+        with _Precision(precision):
+            for x, y in _pairs(a, b):
+                verdict = same(x, y)
+                if verdict is False:
+                    return False
+                count += verdict is True
+                hidden = max(hidden, _hidden_bits(x), _hidden_bits(y))
+                if count == needed:
+                    break
+        if count < ENOUGH:
+            return None
+        if hidden <= precision // 2:
+            return True
+        precision, needed = 2 * hidden + 128, ENOUGH
+    return None
+
+
+def _hidden_bits(sample: "Sample") -> int:
+    return sample[1].hidden_bits if isinstance(sample[0], acb) else 0
 
 
 def _is_zero(value: Value) -> bool:
@@ -728,8 +762,9 @@ def _pairs(a: Expression, b: Expression) -> Iterator[tuple[Sample, Sample]]:
     imaginary = a.imaginary or b.imaginary
     real = 0
     left = EFFORT
+    share = EFFORT / 6 if ctx.prec == 128 else EFFORT / 3
     for index in range(POINTS):
-        effort = min(left, EFFORT / 6)
+        effort = min(left, share)
         x = y = None
         try:
             x = a.at(index, own, effort)
@@ -761,4 +796,4 @@ def _same_value(x: Sample, y: Sample) -> bool | None:
         return False if difference.is_finite() and not unsure else None
     if x[1].rounded or y[1].rounded:
         return None
-    return True if _is_tight((x[0], y[0]), difference, 64) else None
+    return True if _is_tight((x[0], y[0]), difference, 64 if x[1].coarse or y[1].coarse else ctx.prec // 2) else None

@@ -36,6 +36,8 @@ LONGEST_BOX = 20_000
 """Characters of the longest box."""
 MOST_BOXES = 64
 """Boxes beside each other that are joined."""
+MOST_OPEN = 200
+"""Open boxes at a text's end that are passed over."""
 
 T = TypeVar("T")
 
@@ -110,7 +112,7 @@ def reference(answer: str) -> str:
     >>> [reference(r) for r in ("42", "$\\frac{1}{2}$", "So the answer is: \\[ \\boxed{7} \\]", "answer is 0.5")]
     ['42', '\\frac{1}{2}', '7', '0.5']
     """
-    text = answer.strip()
+    text = answer[-LONGEST:].strip()
     if "box" in text or "#" in text or "</answer>" in text:
         marked = _marked(text, MARKS)
         if marked and marked.text:
@@ -240,17 +242,16 @@ def _marked(text: str, methods: Sequence[Method]) -> Answer | None:
             last, content, how = *found, "gsm8k"
     if "xml" in methods and "</answer>" in text and (found := _xml(text)) and found[0] > last:
         last, content, how = *found, "xml"
-    if "boxed" in methods and "box" in text and (boxes := _boxes(text)):
-        if boxes[0] > last:
-            how = "boxed"
-            parts = boxes[1]
-            content = parts[0] if len(parts) == 1 else ", ".join(parts)
-            parts = parts if len(parts) > 1 else ()
+    if "boxed" in methods and "box" in text and (boxes := _boxes(text)) and boxes[0] > last:
+        content, how = ", ".join(boxes[1]), "boxed"
+        parts = boxes[1] if len(boxes[1]) > 1 else ()
     return Answer(content, how, parts) if how else None  # type: ignore[arg-type]
 
 
 _HASHES = re.compile(r"(?<!#)###(?!#)\s*+([^#\n]++)(?:###(?!#)|\s*+(?:\Z|###[ \t]*+(?:\n|\Z)))")
-_HEADING = re.compile(r"(?:the )?(?:final )?(?:answer|solution|conclusion|result|explanation|summary|step)s?:?", re.IGNORECASE)
+_HEADING = re.compile(
+    r"(?:the )?(?:final )?(?:answer|solution|conclusion|result|explanation|summary|step)s?:?", re.IGNORECASE
+)
 
 
 def _hashes(text: str) -> Found:
@@ -293,18 +294,19 @@ _BESIDE = re.compile(
 
 def _boxes(text: str) -> tuple[int, tuple[str, ...]] | None:
     """Where the last closed box opens, and its contents with those of the boxes beside it."""
-    at, stop = len(text), len(text)
-    while (at := max(text.rfind("\\boxed", 0, at), text.rfind("\\fbox", 0, at))) != -1:
-        box = _closed(text, at, stop)
-        if box:
+    at = stop = len(text)
+    for _ in range(MOST_OPEN):
+        at = _box_before(text, at)
+        box = _closed(text, at, stop) if at != -1 else None
+        if box or at == -1:
             break
         stop = at  # an open brace there: an earlier box can only close before it
-    else:
+    if not box:
         return None
     parts = [box[1]]
     first = at
     while len(parts) < MOST_BOXES:
-        before = max(text.rfind("\\boxed", 0, first), text.rfind("\\fbox", 0, first))
+        before = _box_before(text, first)
         beside = _closed(text, before, first) if before != -1 else None
         if not beside or not beside[1] or first - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], first):
             break
@@ -312,6 +314,17 @@ def _boxes(text: str) -> tuple[int, tuple[str, ...]] | None:
             parts.append(beside[1])
         first = before
     return at, tuple(parts[::-1])
+
+
+def _box_before(text: str, stop: int) -> int:
+    at = text.rfind("box", 0, stop)
+    while at > 0:
+        if text[at - 1] == "\\" and text.startswith("ed", at + 3):
+            return at - 1
+        if text.startswith("\\f", at - 2):
+            return at - 2
+        at = text.rfind("box", 0, at)
+    return -1
 
 
 def _closed(text: str, at: int, stop: int) -> tuple[int, str] | None:

@@ -58,7 +58,7 @@ class State:
         self.hidden_bits = 0
         self.integrand: bool | None = None
         self.left_reals = self.opaque = self.rounded = self.coarse = False
-        self.scale = (ctx.prec / 128) ** 1.5
+        self.scale = 1.0 if ctx.prec == 128 else (ctx.prec / 128) ** 1.5
 
     def spend(self, cost: float) -> None:
         """Charge for a function of balls, by its cost at 128 bits."""
@@ -82,12 +82,23 @@ class State:
     def ball(self, value: Value) -> acb:
         if isinstance(value, acb):
             return value
-        self.hidden_bits = max(self.hidden_bits, value.height_bits())
+        if (bits := value.height_bits()) > self.hidden_bits:
+            self.hidden_bits = bits
         return acb(value)
 
 
 def is_real(value: Value) -> bool:
     return isinstance(value, fmpq) or value.imag.is_zero()
+
+
+def note_summand(state: State, x: acb) -> None:
+    """Beside a very large summand, or a very small one beside others, as many bits are hidden as its magnitude has."""
+    size = abs(x)
+    if not _SMALL < size < _BIG:
+        _hide(state, size.log().abs_upper())
+
+
+_SMALL, _BIG = arb(2) ** -50, arb(2) ** 50
 
 
 def whole(value: Value) -> int | None:
@@ -113,26 +124,27 @@ def power(state: State, a: Value, b: Value) -> Value:
     if not isinstance(b, fmpq):
         return _general_power(state, a, b)
     if b.q == 1:
-        return _whole_power(state, a, int(b.p))
+        return whole_power(state, a, int(b.p))
     if b.q <= 64 and isinstance(a, fmpq):
-        return _whole_power(state, _root(state, a, int(b.q)), int(b.p))
+        return whole_power(state, _root(state, a, int(b.q)), int(b.p))
     if _is_negative(a) and b.q % 2:
         result = _general_power(state, -a, b)
         return -result if b.p % 2 else result
     return _general_power(state, a, b)
 
 
-def _whole_power(state: State, a: Value, n: int) -> Value:
+def whole_power(state: State, a: Value, n: int) -> Value:
+    """a^n; 0^0 is 1."""
     if isinstance(a, fmpq):
-        if not a:
-            if n < 0:
-                raise Undefined("division by zero")
-            return ZERO if n else ONE
-        if a == 1 or a == -1:
-            return a if n % 2 else ONE
+        if n < 0 and not a:
+            raise Undefined("division by zero")
         if a.height_bits() * abs(n) <= state.exact_bits:
             return a**n
+        if a == 1 or a == -1:
+            return a if n % 2 else ONE
         state.rounded = True
+    elif n == 2:
+        return a * a
     return _general_power(state, a, fmpq(n))
 
 
@@ -153,23 +165,12 @@ def _general_power(state: State, a: Value, b: Value) -> Value:
         state.left_reals = True
     if not result.is_finite():
         raise (Undefined if x.contains(0) else TooBig)("a power")
-    _note_size(state, result)
     return result
 
 
 def _bounded_exponent(x: acb) -> None:
     if not abs(x) < HUGE_EXPONENT:
         raise TooBig("an exponent")
-
-
-def _note_size(state: State, x: acb) -> None:
-    """A sum with a very small (or very large) ball hides as many bits as its magnitude has."""
-    size = abs(x)
-    if not _SMALL < size < _BIG:
-        _hide(state, size.log().abs_upper())
-
-
-_SMALL, _BIG = arb(2) ** -50, arb(2) ** 50
 
 
 def _hide(state: State, size: arb) -> None:
@@ -242,8 +243,6 @@ def exp(state: State, a: Value) -> Value:
     result = x.exp()
     if not result.is_finite():
         raise TooBig("exp")
-    if not (isinstance(a, fmpq) and -40 < a < 40):
-        _note_size(state, result)
     return result
 
 
@@ -403,7 +402,6 @@ def gamma(state: State, a: Value) -> Value:
     result = x.gamma()
     if n is not None and not result.is_finite():
         raise TooBig("gamma")
-    _note_size(state, result)
     return result
 
 

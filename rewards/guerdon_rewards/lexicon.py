@@ -95,3 +95,15 @@ CLAUSES = frozenset(
     "for where when if with provided whenever unless such in some any with given as because since".split()
 )
 """Words that begin a remark after the answer: `f(x) = 1 for all x`."""
+
+FENCES = {
+    "\\lfloor": ("\\rfloor", "floor"), "\\lceil": ("\\rceil", "ceil"), "\\llcorner": ("\\lrcorner", "floor"),
+    "\\ulcorner": ("\\urcorner", "ceil"), "\\lvert": ("\\rvert", "abs"), "\\vert": ("\\vert", "abs"),
+    "|": ("|", "abs"), "\\|": ("\\|", "norm"), "\\lVert": ("\\rVert", "norm"),
+}  # fmt: skip
+FRACTIONS = frozenset(("\\frac", "\\dfrac", "\\tfrac", "\\cfrac"))
+BINOMIALS = frozenset(("\\binom", "\\dbinom", "\\tbinom"))
+MARKS = frozenset((
+    "\\overline", "\\bar", "\\vec", "\\hat", "\\tilde", "\\overrightarrow", "\\widehat", "\\dot", "\\ddot",
+))  # fmt: skip
+HEADS = frozenset(("f", "g", "h", "F", "G", "H", "phi", "psi"))

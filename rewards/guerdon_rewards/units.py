@@ -36,11 +36,15 @@ class Reading(NamedTuple):
 
 
 class Quantity(NamedTuple):
-    """`place`: what one unit of the last written decimal is worth, 0 for integers and fractions."""
+    """A number and its unit, which is that of the last of its `parts`: `5 ft 2 in` is 62 in of two parts.
+
+    `place` is what one unit of the last written decimal is worth, 0 for integers and fractions.
+    """
 
     value: Fraction
     unit: str
     place: Fraction
+    parts: int = 1
 
 
 _TABLE = """
@@ -131,26 +135,31 @@ _SCALES = {"hundred": 100, "thousand": 1000, "lakh": 10**5, "million": 10**6, "c
            "trillion": 10**12, "dozen": 12}  # fmt: skip
 _FILLERS = frozenset((
     "of", "the", "in", "on", "at", "total", "altogether", "long", "tall", "high", "wide", "deep", "thick", "old",
-    "away", "each", "about", "approximately", "apart", "left", "there", "are", "is", "such", "these", "whole", "full", "entire",
+    "away", "each", "about", "approximately", "apart", "left", "there", "are", "is", "such", "these", "whole",
+    "full", "entire", "any", "all", "for", "his", "her", "its", "their", "us", "american",
 ))  # fmt: skip
 _TURNS = frozenset((
     "below", "under", "minus", "negative", "less", "fewer", "not", "no", "non", "never", "without", "loss", "lost",
-    "short", "behind", "decrease", "decreas", "increas", "owed", "owe", "debt", "half", "third", "quarter", "fourth", "fifth",
-    "tenth", "squared", "cubed", "doubl", "twic", "tripl", "least", "most", "befor", "after", "ago", "earlier", "later",
-    "bc", "younger", "than", "except", "up", "down", "right", "north", "south", "east", "west", "forward", "backward",
-    "clockwis", "counterclockwis",
+    "short", "behind", "decrease", "decreas", "increas", "owed", "owe", "debt", "half", "third", "quarter", "fourth",
+    "fifth", "tenth", "squared", "cubed", "doubl", "twic", "tripl", "least", "most", "befor", "after", "ago", "earlier",
+    "later", "bc", "younger", "than", "except", "up", "down", "right", "north", "south", "east", "west", "forward",
+    "backward", "clockwis", "counterclockwis",
 ))  # fmt: skip
 _NEVER = frozenset((
     "and", "or", "to", "over", "out", "remainder", "plus", "factorial", "choose", "root", "from", "by", "between",
     "through", "if", "when", "percent", "pct", "point", "am", "pm", "sinx", "cosx", "tanx", "lnx", "logx",
-)) | {name.lower() for name in (*lexicon.FUNCTIONS, *lexicon.GREEK, *lexicon.CONSTANTS) if len(name) > 1} - {"min", "sec"}  # fmt: skip
+)) | {
+    name.lower() for name in (*lexicon.FUNCTIONS, *lexicon.GREEK, *lexicon.CONSTANTS) if len(name) > 1
+} - {"min", "sec"}  # fmt: skip
 """Words that make of a number something else than a quantity."""
 _SHORT_NOUNS = frozenset((
     "men", "man", "boy", "dog", "cat", "egg", "box", "bag", "car", "pie", "toy", "pen", "hat", "can", "kid", "cow",
-    "pig", "hen", "bus", "fan", "key", "jar", "row", "set", "way", "bar", "pot", "tie", "run", "hit", "ant", "bee", "fox",
-    "jug", "map", "net", "nut", "pan", "pin", "rod", "rug", "tub", "van", "job", "lap", "bit", "new", "red", "big", "won",
+    "pig", "hen", "bus", "fan", "key", "jar", "row", "set", "way", "bar", "pot", "tie", "run", "hit", "ant", "bee",
+    "fox", "jug", "map", "net", "nut", "pan", "pin", "rod", "rug", "tub", "van", "job", "lap", "bit", "red", "big",
+    "won", "cds", "tvs", "elk", "ape", "gum", "cap", "ice", "tea", "oil", "end", "act", "top", "cot", "tip", "bat",
+    "ram", "rat",
 ))  # fmt: skip
-"""Words of three letters that are no products of letters."""
+"""Short words that are no products of letters; others are nouns only beside a longer one: `zoo animals`."""
 _IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "mice": "mouse",
               "geese": "goose", "teeth": "tooth", "dice": "die", "feet": "feet", "loaves": "loaf"}  # fmt: skip
 
@@ -205,7 +214,7 @@ def _known() -> dict[str, Side]:
 _UNITS = _known()
 _STEMS = {stem(name): side for name, side in _UNITS.items() if len(name) > 2 and name.islower()}
 _TOKEN = re.compile(
-    r"(?P<word>[^\W\d_]+(?:['’][^\W\d_]+)*|US\$|°C|°F|[°$€£¥₹₩¢])|(?P<power>\^\s*\{?\s*[1-9]\s*\}?|[²³]|(?<=[a-z])[23]\b)"
+    r"(?P<word>[^\W\d_²³]+(?:['’][^\W\d_²³]+)*|US\$|°C|°F|[°$€£¥₹₩¢])|(?P<power>\^\s*\{?\s*[1-9]\s*\}?|[²³]|(?<=[a-z])[23]\b)"
     r"|(?P<over>/)|(?P<sign>[*·×⋅-])|(?P<skip>[\s.,~]+)"
 )
 _JOINED = re.compile(
@@ -242,7 +251,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             found.append((match.lastgroup or "", match[0]))
     sides = [Side(), Side()]
     turns: set[str] = set()
-    below, waiting, last = 0, 1, None
+    below, waiting, last, plain = 0, 1, None, False
     for i, (kind, raw) in enumerate(found):
         lower = raw.lower()
         if kind == "over" or lower in ("per", "every") or (lower in ("a", "an") and last and _is_time(found[i + 1 :])):
@@ -264,7 +273,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             last = None
         elif lower in _NEVER:
             return None
-        elif stem(lower) in _TURNS:
+        elif stem(lower) in _TURNS and lower != "quarters":
             turns.add(stem(lower))
             last = None
         elif lower in _SCALES or lower.rstrip("s") in _SCALES:
@@ -284,12 +293,13 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
                 last = _power(single, waiting)
                 sides[below], waiting = _times(sides[below], last), 1
                 last = last if last == single else None
-            elif waiting != 1 or len(lower) < 3 or (len(lower) == 3 and lower not in _SHORT_NOUNS):
+            elif waiting != 1 or len(lower) < 2:
                 return None
             else:
+                plain = plain or len(lower) > 3 or lower in _SHORT_NOUNS
                 sides[below] = sides[below]._replace(nouns=sides[below].nouns | {stem(lower)})
                 last = None
-    if waiting != 1:
+    if waiting != 1 or ((sides[0].nouns or sides[1].nouns) and not plain):
         return None
     return Reading(sides[0], sides[1], frozenset(turns))
 
@@ -320,8 +330,7 @@ for _name, _meaning in _COMPOUND.items():
 
 @lru_cache(4096)
 def _readings(phrase: str) -> tuple[Reading, ...]:
-    if len(phrase) > LONGEST:
-        return ()
+    """What a phrase may mean; nothing where it is not understood. For phrases of bounded length only."""
     first = _read(phrase)
     if first is None:
         return ()
@@ -343,7 +352,16 @@ _PRODUCTS = frozenset(
     if letter + symbol not in ("cm", "mm", "km", "dm")
 ) - {"kg", "mg", "ml", "mL"} | {"ha", "mo"}
 """Symbols that are rather products of letters where they stand alone."""
-_NAMES = ({w for w in (*_UNITS, *_COMPOUND) if len(w) > 1} - _PRODUCTS) | {"sq", "cu", "won", "lakh", "crore", "dozen"}
+_NAMES = ({w for w in (*_UNITS, *_COMPOUND) if len(w) > 1} - _PRODUCTS) | {
+    "sq",
+    "cu",
+    "won",
+    "lakh",
+    "crore",
+    "dozen",
+    "usd",
+    "eur",
+}
 _LONG_NAMES = frozenset(stem(w) for w in _NAMES if len(w) > 3)
 
 
@@ -363,7 +381,6 @@ def is_unit(word: str) -> bool:
     return lower in _NAMES or (len(word) > 3 and stem(lower) in _LONG_NAMES)
 
 
-@lru_cache(4096)
 def same_unit(a: str, b: str) -> Fraction | None:
     """How many `b` one `a` is, exactly; `None` where they are not of one kind, or not understood and not equal.
 
@@ -374,6 +391,13 @@ def same_unit(a: str, b: str) -> Fraction | None:
     """
     if a == b:
         return ONE
+    if max(len(a), len(b)) > LONGEST:
+        return ONE if a.lower().split() == b.lower().split() else None
+    return _same_unit(a, b)
+
+
+@lru_cache(4096)
+def _same_unit(a: str, b: str) -> Fraction | None:
     for one in _readings(a):
         for other in _readings(b):
             factor = _factor(one, other)
@@ -419,6 +443,8 @@ def omissible(unit: str) -> bool:
 
     Not so a single letter, which may be a variable, nor `million`, `below zero`, `squared`, `percent`, `or more`.
     """
+    if len(unit) > LONGEST:
+        return False
     bare = unit.strip(" .~()")
     if len(bare) < 2 and bare not in ("$", "€", "£", "¥", "₹", "°"):
         return False
@@ -458,7 +484,7 @@ def quantity(text: str) -> Quantity | None:
     """A number with its unit, of several parts or with its currency before it; `None` for all else.
 
     >>> quantity("1 hr 23 min")
-    Quantity(value=Fraction(83, 1), unit='min', place=Fraction(0, 1))
+    Quantity(value=Fraction(83, 1), unit='min', place=Fraction(0, 1), parts=2)
     >>> quantity("Rs. 770").unit, quantity("15 remainder 3"), quantity("x cm")
     ('Rs', None, None)
     """
@@ -508,7 +534,7 @@ def _part(match: re.Match[str], money: str, last: bool) -> Quantity | None:
     if money:
         doubled = unit and same_unit(unit, money)  # $5 dollars
         unit = unit if doubled else money if unit == "/-" else f"{money} {unit}".strip()
-    if not unit or not _readings(unit):
+    if not unit or len(unit) > LONGEST or not _readings(unit):
         return None
     whole, _, decimals = match["number"].replace(",", "").partition(".")
     ten = 10 ** len(decimals)
@@ -537,7 +563,7 @@ def _sum(parts: list[Quantity]) -> Quantity | None:
         if previous is not None and factor >= previous:
             return None
         total, previous = total + part.value * factor, factor
-    return Quantity(total, units[-1], parts[-1].place)
+    return Quantity(total, units[-1], parts[-1].place, len(parts))
 
 
 # times of day ---------------------------------------------------------------------------------------------------------
@@ -581,7 +607,7 @@ def time_of_day(text: str) -> Time | None:
     named = bool(half or match["clock"])
     if not named and (minute is None or "." in text):
         return None
-    minutes = Fraction(int(minute or 0)) + Fraction(int(match["second"] or 0), 60)
+    minutes = Fraction(int(minute or 0) * 60 + int(match["second"] or 0), 60)
     if hour > 24 or (hour == 24 and minutes):
         return None
     if half in ("noon", "midnight"):

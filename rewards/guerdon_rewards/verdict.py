@@ -11,8 +11,6 @@ parsed once, and equal answers are compared once.
 """
 
 import re
-from collections.abc import Callable
-from fractions import Fraction
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -27,35 +25,43 @@ class Verdict(NamedTuple):
     stage: str
 
 
-Slow = Callable[[str, str], bool | None]
-
-
 @lru_cache(PAIRS)
 def compared(reference: str, answer: str, strict: bool = False) -> Verdict:
     """Whether an answer means what the reference means, as far as the bounded stages can tell."""
     first, second = plain(reference), plain(answer)
     if first == second:
         return Verdict(True, "text") if first else Verdict(False, "text")
-    if _SIMPLE.fullmatch(first) and _SIMPLE.fullmatch(second) and len(first) + len(second) < 400:
-        if same_simple(first, second):
-            return Verdict(True, "number")
-        if not ("." in first or "." in second):
-            return Verdict(False, "number")
+    if len(first) <= LONG_NUMBER and len(second) <= LONG_NUMBER:
+        one, other = _SIMPLE.fullmatch(first), _SIMPLE.fullmatch(second)
+        if one and other:
+            if _canonical(one) == _canonical(other):
+                return Verdict(True, "number")
+            if not (one[2] or other[2]):
+                return Verdict(False, "number")
     return _structured(first, second, strict)
 
 
-_SIMPLE = re.compile(r"-?[0-9]++(?:\.[0-9]++)?")
+LONG_NUMBER = 400
+"""Characters."""
+_SIMPLE = re.compile(r"(-?[0-9]++)(?:\.([0-9]++))?")
+
+
+def _canonical(number: re.Match[str]) -> tuple[int, str, bool]:
+    whole, decimals = int(number[1]), (number[2] or "").rstrip("0")
+    return whole, decimals, bool(number[1][0] == "-" and not whole and decimals)
+
+
 _SPACES = re.compile(r"\s+")
-
-
-def same_simple(a: str, b: str) -> bool:
-    return Fraction(a) == Fraction(b)
+_DRESSED = frozenset("$*\\ \n\t.")
 
 
 def plain(text: str) -> str:
     """Without the dress around the whole: dollars, bold stars, display brackets, a final full stop."""
+    if not text or (text[0] not in _DRESSED and text[-1] not in _DRESSED):
+        return _SPACES.sub(" ", text) if "\n" in text or "  " in text else text
     text = text.strip()
-    while True:
+    before = None
+    while text != before:
         before = text
         if text.startswith("**") and text.endswith("**") and len(text) > 4:
             text = text[2:-2].strip()
@@ -66,8 +72,7 @@ def plain(text: str) -> str:
                 text = text[2:-2].strip()
         if text.endswith(".") and not text.endswith(".."):
             text = text[:-1].strip()
-        if text == before:
-            return _SPACES.sub(" ", text) if text else text
+    return _SPACES.sub(" ", text)
 
 
 def _structured(reference: str, answer: str, strict: bool) -> Verdict:

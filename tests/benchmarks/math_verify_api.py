@@ -11,12 +11,16 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import product
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
+from guerdon_rewards.compare import same
 from guerdon_rewards.equivalence import equivalence
-from guerdon_rewards.extraction import extract
+from guerdon_rewards.evaluate import evaluate
+from guerdon_rewards.extraction import extract, undressed
+from guerdon_rewards.verdict import plain, readable, trees
 
 
 class TimeoutException(BaseException):
@@ -43,6 +47,8 @@ class StringExtractionConfig:
 
 
 Config = LatexExtractionConfig | ExprExtractionConfig | StringExtractionConfig
+ROUNDING = 6
+"""math-verify's default of decimals; guerdon goes by the digits that are shown."""
 DEFAULT: tuple[Config, ...] = (LatexExtractionConfig(), ExprExtractionConfig())
 
 
@@ -71,23 +77,20 @@ def parse(
     raise_on_error: bool = False,
 ) -> list[Any]:
     """What the text holds, best first: [found, its text], or [] where there is nothing."""
-    readers: list[tuple[int, Callable[[], Found]]] = []
     for config in extraction_config:
         if isinstance(config, StringExtractionConfig):
             return _string(pred, config)
-        readers += _latex(pred, config) if isinstance(config, LatexExtractionConfig) else _expression(pred)
-    for _, reader in sorted(readers, key=lambda r: r[0]):
-        found = _guarded(reader, parsing_timeout, raise_on_error)
-        if found:
-            text, parsed = found
-            return [parsed, text] if fallback_mode == "first_match" else [parsed]
-    return []
+    found = _guarded(lambda: _found(pred, extraction_config), parsing_timeout, raise_on_error)
+    if not found:
+        return []
+    text, parsed = found
+    return [parsed, text] if fallback_mode == "first_match" else [parsed]
 
 
 def verify(
     gold: Any,
     target: Any,
-    float_rounding: int = 6,
+    float_rounding: int = ROUNDING,
     numeric_precision: int = 15,
     strict: bool = True,
     allow_set_relation_comp: bool = False,
@@ -111,53 +114,82 @@ def verify(
 def sympy_expr_eq(
     gold: Any,
     pred: Any,
-    float_rounding: int = 6,
+    float_rounding: int = ROUNDING,
     numeric_precision: int = 15,
     allow_set_relation_comp: bool = False,
     strict: bool = True,
 ) -> bool:
+    """By guerdon's rules; numbers are rounded to decimals first where a rounding is asked for."""
     want, got = _text(gold), _text(pred)
     if not allow_set_relation_comp and _SET.search(want) and _RELATION.search(got) and not _SET.search(got):
         return False  # math-verify's rule: a relation for a set only where it is allowed
     if not strict:
         want, got = _same_letters(want), _same_letters(got)
     result = equivalence(completion=got, answer=want, how=("whole",))
-    return bool(result[0] if isinstance(result, tuple) else result)
+    if result[0] if isinstance(result, tuple) else result:
+        return True
+    first, second = trees(plain(want))[:1], trees(plain(got))[:1]
+    if float_rounding == ROUNDING or not (first and second):
+        return False
+    return bool(same(_rounded(first[0], float_rounding), _rounded(second[0], float_rounding)))
+
+
+def _rounded(node: Any, decimals: int) -> Any:
+    """The tree with the value of each part that has one, to so many decimals."""
+    try:
+        value = evaluate(node)
+    except Exception:
+        return tuple(_rounded(n, decimals) if isinstance(n, tuple) else n for n in node) if node else node
+    return "num", round(Fraction(str(value.real.mid().str(30, radius=False) if hasattr(value, "real") else value)),
+                        decimals), Fraction(0)  # fmt: skip
 
 
 Found = tuple[str, Any] | None
 
 _LATEX = re.compile(
     r"(?<!\\)\$\$(?P<a>.+?)(?<!\\)\$\$|(?<!\\)\\\[(?P<b>.+?)\\\]|(?<![\\\d])\$(?P<c>(?:\\\$|[^$\n])+?)(?<!\\)\$"
-    r"|(?<!\\)\\\((?P<d>(?:(?!\\\)).)+?)\\\)|\s\[(?P<e>[^\n\[\]]+)\]\s|(?P<f>-?\\frac\{-?\d+\}\{-?\d+\})",
+    r"|(?<!\\)\\\((?P<d>(?:(?!\\\))[^\n])+?)\\\)|\s\[(?P<e>[^\n\[\]]+)\]\s|(?P<f>-?\\frac\{-?\d+\}\{-?\d+\})",
     re.S,
 )
 _PERCENT = re.compile(r"\s*(?:\\?%|percent(?:age)?\b|pct\b)", re.I)
 _AND = re.compile(r"\s*(?:,?\s*and|,?\s*or|,)\s*", re.I)
+_ANNOUNCED = re.compile(r"(?:final answer.{0,100}?\bis|answer):?\s*", re.I | re.S)
 _SET = re.compile(r"\\in\b|^[\[(][^()\[\]]*,[^()\[\]]*[\])]$|\\cup")
 _RELATION = re.compile(r"<|>|\\(?:le|ge|lt|gt|leq|geq)\b")
 _MALFORMED = re.compile(r"\\(?:d|t|c)?frac(?!\s*\{)|\\sqrt\s*\d")
 
 
-def _latex(text: str, config: LatexExtractionConfig) -> list[tuple[int, Callable[[], Found]]]:
+def _found(text: str, configs: Sequence[Config]) -> Found:
+    """What the first reader finds that finds anything."""
     readers: list[tuple[int, Callable[[], Found]]] = []
-    if config.boxed_match_priority >= 0:
-        readers.append((config.boxed_match_priority, lambda: _read_latex(_boxes(text), config)))
+    for config in configs:
+        if isinstance(config, LatexExtractionConfig):
+            readers += _latex(text, config)
+        elif isinstance(config, ExprExtractionConfig):
+            readers += [(100, lambda: _expression(text, "clause")), (300, lambda: _expression(text, "last_number"))]
+    return next((found for _, reader in sorted(readers, key=lambda r: r[0]) if (found := reader())), None)
+
+
+def _latex(text: str, config: LatexExtractionConfig) -> list[tuple[int, Callable[[], Found]]]:
     shown = [(m, next(filter(None, m.groupdict().values()))) for m in _LATEX.finditer(text)]
-    shown = [(m, content) for m, content in shown if "\\boxed" not in content or config.boxed_match_priority >= 0]
-    final = [m.end() for m in re.finditer(r"final answer.{0,100}?is:?\s*|answer:?.{0,50}?", text, re.I | re.S)]
-    if final:
-        after = [(m, c) for m, c in shown if any(0 <= m.start() - end <= 50 for end in final)]
-        readers.append((50, lambda: _read_latex(_joined(text, after), config)))
-    readers.append((300, lambda: _read_latex(_joined(text, shown), config)))
+    first = [m for a in _ANNOUNCED.finditer(text) if (m := _LATEX.match(text, a.end()))]
+    announced = [(m, next(filter(None, m.groupdict().values()))) for m in first]
+    # beside a number, whichever stands further to the right
+    number = extract(text, "last_number")
+    last = 400 if number and shown and text.rfind(number.text) >= shown[-1][0].end() else 250
+    hoped = any(re.match(r"\.?\s?I hope", text[m.end() :]) for m in first)  # the form that math-verify trusts most
+    readers = [
+        (-1 if hoped else 50, lambda: _read(_joined(text, announced), config)),
+        (last, lambda: _read(_joined(text, shown), config)),
+    ]
+    if config.boxed_match_priority >= 0:
+        return [*readers, (config.boxed_match_priority, lambda: _read(_boxes(text), config))]
     return readers
 
 
 def _boxes(text: str) -> str | None:
     """As guerdon finds them, with the percent sign that may stand behind the box."""
-    if "\\boxed" not in text:
-        return None
-    found = extract(text, "boxed")
+    found = extract(text, "boxed") if "\\boxed" in text else None
     if found is None:
         return None
     behind = text[text.rfind(found.text) + len(found.text) :].lstrip("}$ ")
@@ -178,28 +210,27 @@ def _joined(text: str, shown: Sequence[tuple[re.Match[str], str]]) -> str | None
     return ", ".join(parts)
 
 
-def _read_latex(text: str | None, config: LatexExtractionConfig) -> Found:
+def _read(text: str | None, config: LatexExtractionConfig) -> Found:
     if text is None or not text.strip():
         return None
     repairs = config.normalization_config is None or config.normalization_config.malformed_operators
     if not repairs and _MALFORMED.search(text):
         return None
+    if "\\begin" not in text:
+        text = re.sub(r"\\\\(?=[A-Za-z])", r"\\", text)
     return text, _parser().latex2sympy(text)
 
 
-def _expression(text: str) -> list[tuple[int, Callable[[], Found]]]:
-    def read() -> Found:
-        stated = extract(text, ("sentence", "last_number"))
-        bare = extract(text, "whole")
-        if bare and re.fullmatch(r"-?\(?-?\d[\d.,\s+\-*×/^()÷%]*", bare.text):
-            stated = bare
-        if stated is None or not re.search(r"\d", stated.text):
-            return None
-        if not re.search(rf"(?<![A-Za-z]){re.escape(stated.text[:1])}", text):
-            return None  # a number within a word
-        return stated.text, _parser().parse_expr(stated.text)
-
-    return [(301, read)]
+def _expression(text: str, how: Literal["clause", "last_number"]) -> Found:
+    found = extract(text, how)
+    if found is None or not readable(found.text):
+        return None
+    bare = undressed(found.text)
+    if bare != found.text:
+        return bare, _parser().latex2sympy(bare)
+    if not re.search(rf"(?<![A-Za-z]){re.escape(bare[:1])}", text) or not re.search(r"\d", bare):
+        return None  # a number within a word
+    return bare, _parser().parse_expr(bare)
 
 
 def _string(text: str, config: StringExtractionConfig) -> list[str]:

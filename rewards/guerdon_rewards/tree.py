@@ -1,0 +1,73 @@
+"""Syntax trees: nested tuples with a tag first, and the few ways to put them together."""
+
+from fractions import Fraction
+from typing import Any
+
+from guerdon_rewards import lexicon
+from guerdon_rewards.lexer import Token
+
+Node = tuple[Any, ...]
+ZERO, ONE = Fraction(0), Fraction(1)
+EMPTY: Node = ("empty",)
+
+
+def number(value: int | Fraction) -> Node:
+    return "num", Fraction(value), ZERO
+
+
+def is_clause(token: Token) -> bool:
+    return str(token.value).split(" ")[0].lower() in lexicon.CLAUSES
+
+
+def is_condition(node: Node) -> bool:
+    return node[0] in ("rel", "or", "interval")
+
+
+def unit_like(node: Node) -> bool:
+    """Whether a unit may follow: it is a number, or arithmetic of numbers."""
+    if node[0] in ("sym", "text", "rel", "set", "list"):
+        return False
+    return all(unit_like(n) for n in node[1:] if isinstance(n, tuple))
+
+
+def proper(node: Node) -> bool:
+    return (
+        node[0] == "div"
+        and all(n[0] == "num" and n[1].denominator == 1 and not n[2] for n in node[1:])
+        and 0 < node[1][1] < node[2][1]
+    )
+
+
+_SET_LIKE = frozenset(("set", "interval", "union", "inter", "minus", "builder", "numberset"))
+
+
+def add(terms: list[Node]) -> Node:
+    if len(terms) == 1:
+        return terms[0]
+    if terms[0][0] in _SET_LIKE and len(terms) == 2 and terms[1][0] == "neg" and terms[1][1][0] in _SET_LIKE:
+        return "minus", terms[0], terms[1][1]
+    return "add", *terms
+
+
+def multiply(a: Node, b: Node) -> Node:
+    return ("mul", *a[1:], b) if a[0] == "mul" else ("mul", a, b)
+
+
+def product_of(parts: list[Node]) -> Node:
+    return parts[0] if len(parts) == 1 else ("mul", *parts)
+
+
+def call(name: str, arguments: list[Node], base: Node | None) -> Node:
+    if name == "cbrt":
+        return "call", "root", arguments[0], number(3)
+    if name in ("log2", "log10"):
+        return "call", "log", arguments[0], number(2 if name == "log2" else 10)
+    if base is not None:
+        if name in ("log", "ln"):
+            return "call", "log", arguments[0], base
+        return "apply", f"{name}_{base}", *arguments
+    return "call", name, *arguments
+
+
+def flat(node: Node) -> list[Node]:
+    return list(node[1:]) if node[0] == "list" else [node]
