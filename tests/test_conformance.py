@@ -229,7 +229,7 @@ def test_a_fault_is_found(
 
 
 def test_a_reward_that_hangs_costs_workers_and_no_more(faulty: Path) -> None:
-    (found,) = conformance(f"{faulty}:endless", {"timeout": 0.1})
+    (found,) = conformance(f"{faulty}:endless", {"timeout": 0.5})
     assert found.ok, shown(found)
     assert outcomes(found)["huge"] == "warning"
     assert "11 x timeout; each cost a worker: words, digits, blanks, and 8 more: timeout" in seen(found, "huge")

@@ -8,6 +8,10 @@ from threading import Thread
 import flint
 import pytest
 from flint import acb, fmpq
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.configuration import set_hypothesis_home_dir
+
 from guerdon_rewards.evaluate import (
     Expression,
     NoValue,
@@ -23,9 +27,6 @@ from guerdon_rewards.evaluate import (
     sign,
 )
 from guerdon_rewards.syntax import parse
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.configuration import set_hypothesis_home_dir
 
 set_hypothesis_home_dir(tempfile.gettempdir())  # a folder of it here would be in pytest's way
 
@@ -108,6 +109,7 @@ def test_functions(node, value):
         (r"\sin 30°", r"\frac12"),
         (r"\sin\frac{\pi}{5}", r"\sqrt{\frac{5-\sqrt5}{8}}"),
         (r"\sin \pi", "0"),
+        (r"\sin \pi + \sqrt2 + e^{-100}", r"\sqrt2 + e^{-100}"),
         (r"e^{i\pi}", "-1"),
         (r"\sqrt{-4}", "2i"),
         (r"(1+i)^8", "16"),
@@ -135,6 +137,8 @@ def test_constants_that_are_equal(a, b):
         (r"e^{\pi\sqrt{163}}", "262537412640768744"),
         (r"\sqrt{1+10^{-400}}", "1"),
         (r"\tanh 1000", "1"),
+        (r"e^{-1000} + 1", "1"),
+        (r"\cosh 1000", r"\sinh 1000"),
         ("e^{-1000}", "0"),
         (r"\sqrt2", "1.414213562373095048801688724209698078570"),
         ("\\int_0^1 x^2 dx", "0.3333"),
@@ -183,7 +187,7 @@ def test_what_cannot_be_told_is_not_claimed(a, b):
         ("n!", "n (n-1)!"),
         (r"(-1)^n", r"\cos(n\pi)"),
         (r"\sum_{k=1}^n k^3", r"\frac{n^2(n+1)^2}{4}"),
-        (r"\sum_{k=0}^n \binom nk", "2^n"),
+        (r"\sum_{k=0}^n \binom{n}{k}", "2^n"),
         (r"\prod_{j=1}^n j", "n!"),
         (r"\sum_{k=1}^{5} k x", r"\sum_{m=1}^{5} m x"),
         (r"\frac{d}{dx} x^3", "3x^2"),
@@ -215,6 +219,8 @@ def test_expressions_that_are_identical(a, b):
         ("f(x)", "g(x)"),
         ("f(x)", "f(x+1)"),
         (r"x^{20}", r"x^{20}+10^{-30}"),
+        (r"e^{100} \sin x", r"e^{100} \sin x + 10^{-9}"),
+        (r"\cosh(x+300)", r"\sinh(x+300)"),
         (r"\frac{d}{dx} x^3", "3x"),
     ],
 )

@@ -212,22 +212,24 @@ class SpawnerProcess:
     def introduce(self, key: bytes, memory_mb: int) -> "tuple[SpawnerProcess | None, str | None]":
         """A spawner that has this job too; else `None`, and what is wrong."""
         ours, theirs = socket.socketpair()
-        with theirs:
-            pid = self.fork(SPAWNER, memory_mb, theirs.fileno())
-        spawner = SpawnerProcess(ours, self.keys | {key}, None)
-        data = pickle.dumps((sys.path, key))
-        fit, wrong = False, ""
-        try:
-            ours.sendall(HEADER.pack(len(data)) + data)
-            fit, wrong = receive(Unbuffered(ours))
-        except TimeoutError:
-            wrong = f"it was not imported within {START_SECONDS:g} s"
-        except Exception:
-            wrong = "importing it ended the process"
-        if fit:
-            return spawner, ""
+        with contextlib.ExitStack() as failed:
+            failed.callback(ours.close)
+            with theirs:
+                pid = self.fork(SPAWNER, memory_mb, theirs.fileno())
+            spawner = SpawnerProcess(ours, self.keys | {key}, None)
+            data = pickle.dumps((sys.path, key))
+            fit, wrong = False, ""
+            try:
+                ours.sendall(HEADER.pack(len(data)) + data)
+                fit, wrong = receive(Unbuffered(ours))
+            except TimeoutError:
+                wrong = f"it was not imported within {START_SECONDS:g} s"
+            except Exception:
+                wrong = "importing it ended the process"
+            if fit:
+                failed.pop_all()
+                return spawner, ""
         self.tell(END, pid)
-        ours.close()
         return None, wrong or None
 
     def close(self) -> None:

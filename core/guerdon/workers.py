@@ -187,12 +187,12 @@ class Workers:
             spawners, self._spawners = self._spawners, []
         for spawner in reversed(spawners):
             spawner.close()
-        idle = []
+        idle: list[WorkerProcess | None] = []
         with contextlib.suppress(Empty):
             while True:
                 idle.append(self._idle.get_nowait())
-        for worker in idle:
-            self._drop(worker)
+        for dropped in idle:
+            self._drop(dropped)
             self._idle.put(None)  # whoever waits for one is told
 
     def _after_fork(self) -> None:

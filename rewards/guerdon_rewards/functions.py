@@ -94,7 +94,7 @@ def is_real(value: Value) -> bool:
 def note_summand(state: State, x: acb) -> None:
     """Beside a very large summand, or a very small one beside others, as many bits are hidden as its magnitude has."""
     size = abs(x)
-    if not _SMALL < size < _BIG:
+    if not _SMALL < size < _BIG and size > 0:
         _hide(state, size.log().abs_upper())
 
 

@@ -17,6 +17,8 @@ NEAR = 10_000
 """Characters of a text's end in which an answer's announcement is looked for."""
 CLAUSE = 1000
 """Characters of the longest bare answer, and of the longest clause."""
+CUT = 400
+"""Characters: a longer text that ends in the middle of a sentence was cut off before its answer."""
 WORDS = 8
 """More words than these are prose."""
 
@@ -41,16 +43,18 @@ ANSWER_IS = re.compile(
     re.IGNORECASE,
 )
 """The words that announce an answer."""
+_SAY = re.compile(f"{_SAID}|{_SAID_CJK}", re.IGNORECASE)
 END = re.compile(r"\n|[.!?](?=[\s*\"'”)]|\Z)|[。！？।؟]")
 """Where a sentence ends."""
+_FINISHED = re.compile(r"(?:[.!?。！？।؟*$%)\]}✅]|\\[)\]])[\s\"'”]*\Z")
 
 _COPULA = re.compile(
     r"\b(?:is|are|was|were|be|equals?|becomes?|gives?|yields?|est|sont|ist|sind|es|son|é|è|это|равно|составляет)\b[:\s]*"
     r"|:(?=\s)|[=：≈]|等于|是|为|هو|है"
 )
 _LEAD = re.compile(
-    r"(?:(?:and|so|then|thus|hence|therefore|finally|consequently|in conclusion|we|get|have|find|obtain|conclude|see|that|"
-    r"this gives|which gives|donc|also|daher|luego|por lo tanto)\b[\s,:]*)+",
+    r"(?:(?:and|so|then|thus|hence|therefore|finally|consequently|in conclusion|we|get|have|find|obtain|conclude|see|"
+    r"that|this gives|which gives|donc|also|daher|luego|por lo tanto)\b[\s,:]*)+",
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"[,;]?\s+(?:because|since|which|as|so|but|where|when|if)\b|[,;:—]\s+(?=(?!and\b|or\b)[a-z]{2,})")
@@ -62,6 +66,7 @@ _HEDGE = re.compile(
 _DENIED = re.compile(r"(?:\w+ly\s+)?(?:not|never|neither|nor)\b|(?:\w+ly\s+)?(?:n't)\b", re.IGNORECASE)
 _EITHER = re.compile(r"[\d}$)%]\s*,?\s*\b(?:or|oder|ou|или)\b|或|还是", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
+_NUMBER = re.compile(TOKEN.pattern, re.ASCII)  # 共有99颗: other scripts leave no blank before a number
 _FRACTION = re.compile(r"-?\\[dt]?frac\s*\{-?\d{1,40}\}\s*\{\d{1,40}\}")
 _MATHS = re.compile(r"[\d$\\∞∅π]")
 _COMMAND = re.compile(r"\\(?:text\w*|mbox|math\w+|operatorname|begin|end)\s*\*?\s*\{[^{}]*\}|\\[a-zA-Z]+")
@@ -69,12 +74,10 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _TWO_SENTENCES = re.compile(r"[!?]\s+\S|\.\s+(?=[A-Z$\\])")
 _LABEL = re.compile(r"[^\W\d_]\s*:\s*(?:\$|\\[(\[])")
 _STAGE = frozenset(
-    """
-    is are was were be am been being does did do has have had makes make made gives give get gets got equals equal find
-    finds found let so thus hence therefore then since because which that we you it he she they there this these those
-    first next now finally answer answers result solution total my your our their what how why who if when can could
-    should would will must need needs just also please calculate compute solve step
-    """.split()
+    "is are was were be am been being does did do has have had makes make made gives give get gets got equals equal find "
+    "finds found let so thus hence therefore since because which that we you it he she they there this these those not "
+    "answer answers result my your our their what how why who if when can could should would will must need needs just "
+    "also please calculate compute solve".split(" ")
 )
 """Words of a sentence: a text that has one of them is prose."""
 
@@ -91,25 +94,28 @@ def is_bare(text: str) -> bool:
         return False
     if "\n" in text and text[0] not in "$\\":
         return False
+    if not text.isascii() and any(c.isalpha() and not _symbol(c) for c in text):
+        return False
     words = _WORD.findall(_COMMAND.sub(" ", text) if "\\" in text else text)
     if not words:
         return True
-    if len(words) > WORDS or any(w.lower() in _STAGE or not (w.isascii() or _greek(w)) for w in words):
+    if len(words) > WORDS or not _STAGE.isdisjoint(w.lower() for w in words):
         return False
     return not _TWO_SENTENCES.search(text) and (text[0] == "$" or not _LABEL.search(text))
 
 
-def _greek(word: str) -> bool:
-    return all("\u0370" <= c <= "\u03ff" for c in word)
+def _symbol(letter: str) -> bool:
+    """Whether a letter is one that mathematics uses: ASCII, Greek, ℝ and the like."""
+    return letter < "\x80" or "\u0370" <= letter <= "\u03ff" or "\u2100" <= letter <= "\u214f" or letter > "\U0001d3ff"
 
 
 def guesses(text: str, sought: Sought) -> list[str]:
     """The readings of a text without a mark, best first: at most two."""
-    text = text[-NEAR:].strip().rstrip("*").strip() if len(text) > NEAR else text.strip()
+    text = text[-NEAR:].strip() if len(text) > NEAR else text.strip()
     if sought == "choice":
         letter = choice(text)
         return [letter] if letter else [text] if is_bare(text) else []
-    plain = text.strip("*_ \t") if text[:1] in "*_" else text
+    plain = _trimmed(text.strip("*_ \t")) if text[:1] in "*_" else text
     if is_bare(plain):
         return _with_number(plain, sought)
     said = _announced(text)
@@ -117,15 +123,20 @@ def guesses(text: str, sought: Sought) -> list[str]:
         return _of_clause(said, sought, announced=True)
     if sought == "text":
         return [text] if len(text) <= CLAUSE and "\n" not in text else []
-    clause, before = _last_sentences(text)
-    if _HEDGE.search(before):
+    clause, on = _last_sentences(text)
+    if _HEDGE.search(on):
         return []
-    return _of_clause(clause, sought, announced=False)
+    found = _of_clause(clause, sought, announced=False)
+    if len(text) > CUT and not _FINISHED.search(on) and not (found and on.rstrip().endswith(found[-1])):
+        return []  # it breaks off while it goes on
+    return found
 
 
 def sentence(text: str) -> tuple[int, str] | None:
     """What the last announcement says, as written, and where it opens."""
     text = text[-NEAR:] if len(text) > NEAR else text
+    if _SAY.search(text) is None:
+        return None
     last = None
     for last in ANSWER_IS.finditer(text):  # noqa: B007  the last one is wanted
         pass
@@ -133,8 +144,16 @@ def sentence(text: str) -> tuple[int, str] | None:
         return None
     content = text[last.end() : last.end() + CLAUSE]
     end = END.search(_masked(content))
-    content = (content[: end.start()] if end else content).strip(" \t\n*_\"“”")
+    content = _trimmed(content[: end.start()] if end else content)
     return (last.start(), content) if content else None
+
+
+def _trimmed(text: str) -> str:
+    """Without blanks, quotes and stars of Markdown that nothing opens or closes."""
+    text = text.strip(" \t\n_\"“”")
+    if text.endswith("*") and (text[0] == "*" or text.count("**") % 2):
+        text = text.rstrip("*").rstrip()
+    return text.lstrip("*").lstrip() if text.startswith("*") and text.count("**") % 2 else text
 
 
 def _announced(text: str) -> str | None:
@@ -163,7 +182,7 @@ def _of_clause(clause: str, sought: Sought, announced: bool) -> list[str]:
     """What a clause states."""
     if clause.endswith(("?", "？", "؟")) or _HEDGE.search(clause):
         return []
-    clause = clause.strip(" \t\n*_\"“”'").rstrip(".。!！।").rstrip(" *_\"“”'")
+    clause = _trimmed(clause.strip(" \t\n_\"“”'✅").rstrip(".。!！। "))
     if lead := _LEAD.match(clause):
         clause = clause[lead.end() :]
     if not clause or _DENIED.match(clause):
@@ -184,6 +203,9 @@ def _of_clause(clause: str, sought: Sought, announced: bool) -> list[str]:
     for part in (tail, clause):
         if not part or not _MATHS.search(part):
             continue
+        head = _BREAK.split(part, maxsplit=1)[0]
+        if part is tail and len(head) < len(part) and is_bare(head) and _MATHS.search(head):
+            part = head
         if _DENIED.match(part) or _EITHER.search(part):
             return []
         if is_bare(part):
@@ -204,19 +226,21 @@ def _with_number(text: str, sought: Sought) -> list[str]:
     """A bare answer; where a number is sought and stands among words, the number too (`Total 42 apples`)."""
     if sought != "number" or not _WORD.search(text) or parse_number(text) or "\\" in text:
         return [text]
-    numbers = TOKEN.findall(text)
-    rest = TOKEN.sub("", text)
+    numbers = _NUMBER.findall(text)
+    rest = _NUMBER.sub("", text)
     lone = len(numbers) == 1 and re.fullmatch(r"(?:[^\W\d_]{3,}|[\s:,.])*", rest) and not _OPERATIONS.search(rest)
     return [text, numbers[0]] if lone else [text]
 
 
-_OPERATIONS = re.compile(r"\b(?:over|times|plus|minus|divided|per|percent|hundred|thousand|million|billion|remainder|half)\b", re.IGNORECASE)
+_OPERATIONS = re.compile(
+    r"\b(?:over|times|plus|minus|divided|per|percent|hundred|thousand|million|billion|remainder|half)\b", re.IGNORECASE
+)
 
 
 def _number_of(part: str, first: bool) -> list[str]:
     numbers = [(m.start(), m[0]) for m in _FRACTION.finditer(part)]
     if not numbers:
-        numbers = [(m.start(), m[0]) for m in TOKEN.finditer(part)]
+        numbers = [(m.start(), m[0]) for m in _NUMBER.finditer(part)]
     if not numbers or not re.search(r"[^\W\d_]", part):
         return []
     return [numbers[0 if first else -1][1]]
@@ -225,9 +249,13 @@ def _number_of(part: str, first: bool) -> list[str]:
 # Multiple choice ------------------------------------------------------------------------------------------------------
 
 _LETTER = r"(?:\\(?:text\w*|math\w+|mbox)\s*\{\s*)?[(\[（【]?\s*(?P<letter>[A-Za-z])\s*[)\]）】]?\s*\}?"
-_ONLY = re.compile(rf"[\s*_$]*(?:\\[(\[])?[\s*_$]*(?:(?:option|choice|answer)\s*:?\s*)?{_LETTER}[\s*_$.。]*(?:\\[)\]])?[\s.]*", re.IGNORECASE)
+_ONLY = re.compile(
+    rf"[\s*_$]*+(?:\\[(\[][\s*_$]*+)?(?:(?:option|choice|answer)\s*:?\s*)?"
+    rf"{_LETTER}[\s*_$.。]*+(?:\\[)\]][\s.]*+)?",
+    re.IGNORECASE,
+)
 _FIRST = re.compile(
-    r"[\s*_$]*(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]|(?P<b>[A-Z])\s*(?:\*\*)?\s*[.):。：、．])(?:\*\*)?"
+    r"[\s*_$]*+(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]|(?P<b>[A-Z])\s*(?:\*\*)?\s*[.):。：、．])(?:\*\*)?"
     r"(?!\s*[(\[]?[A-Z]\s*(?:[.):,]|\Z))"
 )
 _NAMED = re.compile(

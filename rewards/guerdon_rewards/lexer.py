@@ -141,14 +141,19 @@ def braced(text: str, at: int) -> tuple[str, int]:
     raise Unread("a brace is not closed")
 
 
+_EXACT = Fraction(0)
+
+
 def _number(raw: str) -> tuple[Fraction, Fraction]:
+    if len(raw) <= DIGITS and raw.isdigit():
+        return Fraction(int(raw)), _EXACT
     digits = re.sub(r"[^0-9.eE+-]", "", raw)
     mantissa, _, exponent = digits.lower().partition("e")
     if len(mantissa) > DIGITS or len(exponent) > 5 or abs(int(exponent or 0)) > DIGITS:
         raise Unread("a number of too many digits")
     whole, _, decimals = mantissa.partition(".")
     if not decimals and not exponent:
-        return Fraction(int(whole)), Fraction(0)
+        return Fraction(int(whole)), _EXACT
     place = Fraction(10) ** (int(exponent or 0) - len(decimals))
     value = int((whole or "0") + decimals) * place
     return value, place if decimals or int(exponent) < 0 else Fraction(0)

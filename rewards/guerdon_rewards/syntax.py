@@ -28,10 +28,15 @@ DEEPEST = 60
 
 _LOGIC = {"\\wedge": "\\and", "\\land": "\\and", "\\vee": "\\or", "\\lor": "\\or"}
 _ADVERBS = frozenset(("only", "so", "thus", "hence", "therefore", "then"))
+_SIGN_KINDS = frozenset(("op", "rel", "set"))
+_BARS = frozenset(("|", "\\vert", "\\|"))
+_BEFORE_BARS = frozenset(("num", "sym", "mul", "call"))
+_POSTFIXES = frozenset(("^", "_", "!", "%", "\\%", "'", "\\prime", "\u00b0", "\\degree", "\\degrees"))
+_SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
 _ORDINALS = frozenset(("st", "nd", "rd", "th"))
 _TIMES = frozenset(("*", "\\cdot", "\\times", "\\ast", "\\bullet"))
 _OVER = frozenset(("/", "\\div"))
-_STARTS = frozenset(("num", "repeat", "sym", "func", "const", "word", "numberset"))
+_STARTS = frozenset(("num", "repeat", "sym", "func", "const", "numberset"))
 _OPENERS = frozenset((
     "(", "[", "{", "\\{", "\\sqrt", "\\begin", "\\sum", "\\prod", "\\int", "\\lim", "\\angle", "\\emptyset",
     "\\varnothing", "\\lbrack", "\\triangle", "\\infty", "\\surd", "\\substack", "\\stackrel",
@@ -73,10 +78,11 @@ class Parser:
 
     def sees(self, *values: object) -> bool:
         token = self.tokens[self.at]
-        return token.kind in ("op", "rel", "set") and token.value in values
+        return token.value in values and token.kind in _SIGN_KINDS
 
     def accept(self, *values: object) -> bool:
-        if self.sees(*values):
+        token = self.tokens[self.at]
+        if token.value in values and token.kind in _SIGN_KINDS:
             self.at += 1
             return True
         return False
@@ -112,6 +118,8 @@ class Parser:
         groups: list[int] = []  # where semicolons stand
         commas = 0
         while True:
+            if self.tokens[self.at].kind == "end":
+                break
             self.remark()
             mark = self.at
             separated = self.accept(",", ";", "\\\\", "&", "\\&", *_LOGIC)
@@ -186,6 +194,8 @@ class Parser:
                 return
 
     def label(self) -> None:
+        if self.tokens[self.at].kind not in ("text", "word", "op"):
+            return
         while self.next.kind in ("text", "word") and str(self.next.value).lower() in _ADVERBS:
             self.at += 1
         mark = self.at
@@ -207,7 +217,10 @@ class Parser:
         return node
 
     def ratio(self) -> Node:
-        parts = [self.sum()]
+        first = self.sum()
+        if self.tokens[self.at].value != ":":
+            return first
+        parts = [first]
         while self.ratios and self.sees(":") and self.tokens[self.at + 1].kind != "end":
             self.at += 1
             parts.append(("text", "...") if self.accept("...") else self.sum())
@@ -219,23 +232,20 @@ class Parser:
         return self.nested(self._sum)
 
     def _sum(self) -> Node:
-        terms: list[Node] = []
-        node: Node | None = None
+        token = self.tokens[self.at]
+        terms = [] if token.value in _SIGNS and token.kind == "op" else [self.product()]
         while True:
-            if self.accept("+"):
-                terms.append(self.signed())
-            elif self.accept("-"):
-                terms.append(("neg", self.signed()))
-            elif self.accept("\\pm"):
-                node = "pm", add(terms) if terms else None, self.product()
-                terms = [node]
-            elif self.accept("\\mp"):
-                node = "pm", add(terms) if terms else None, ("neg", self.product())
-                terms = [node]
-            elif not terms:
-                terms.append(self.product())
-            else:
+            token = self.tokens[self.at]
+            if token.kind != "op" or token.value not in _SIGNS:
                 return add(terms)
+            self.at += 1
+            if token.value == "+":
+                terms.append(self.signed())
+            elif token.value == "-":
+                terms.append(("neg", self.signed()))
+            else:
+                term = self.product()
+                terms = [("pm", add(terms) if terms else None, term if token.value == "\\pm" else ("neg", term))]
 
     def signed(self) -> Node:
         """A term after a sign, which may have signs of its own: `14 + -1i`."""
@@ -250,33 +260,55 @@ class Parser:
     def product(self) -> Node:
         node = self.factor()
         while True:
-            if self.sees(*_TIMES):
-                self.at += 1
-                node = multiply(node, self.sign_factor())
-            elif self.sees(*_OVER):
-                if self.tokens[self.at + 1].kind in ("text", "word") and unit_like(node):
-                    node = operands.unit(self, node)
-                    continue
-                self.at += 1
-                node = ("div", node, self.sign_factor())
-            elif self.accept("\\bmod", "\\mod"):
-                node = ("call", "mod", node, self.sign_factor())
-            elif self.next.kind == "func" and self.next.value == "mod" and self.next.raw != "\\operatorname":
-                self.at += 1
-                node = ("call", "mod", node, self.sign_factor())
-            elif self.next.kind == "word" and self.next.value == "over":
-                self.at += 1
-                node = ("div", node, self.sign_factor())
-            elif self.next.raw in _ORDINALS and node[0] == "num" and not self.next.spaced:
-                self.at += 1
-            elif self.next.kind in ("text", "word"):
-                if not operands.words(self, node):
+            token = self.tokens[self.at]
+            kind = token.kind
+            if kind == "op":
+                value = token.value
+                if value in _TIMES:
+                    self.at += 1
+                    node = multiply(node, self.sign_factor())
+                elif value in _OVER:
+                    node = self.over(node)
+                elif value in _OPENERS or (value in _BARS and not self.bars and node[0] in _BEFORE_BARS):
+                    node = self.adjacent(node)
+                elif value in ("\\bmod", "\\mod"):
+                    self.at += 1
+                    node = ("call", "mod", node, self.sign_factor())
+                else:
                     return node
-                node = operands.unit(self, node) if operands.is_unit_ahead(self) or self.next.kind == "text" else multiply(node, self.factor())
-            elif self.starts_factor(node):
-                node = self.adjacent(node)
+            elif kind in _STARTS:
+                if kind == "func" and token.value == "mod":
+                    self.at += 1
+                    node = ("call", "mod", node, self.sign_factor())
+                else:
+                    node = self.adjacent(node)
+            elif kind in ("text", "word"):
+                after = self.worded(node, token)
+                if after is None:
+                    return node
+                node = after
             else:
                 return node
+
+    def over(self, node: Node) -> Node:
+        if self.tokens[self.at + 1].kind in ("text", "word") and unit_like(node):
+            return operands.unit(self, node)  # 60 km / h
+        self.at += 1
+        return "div", node, self.sign_factor()
+
+    def worded(self, node: Node, token: Token) -> Node | None:
+        """Words after a factor: a unit, an ordinal's ending, letters to be multiplied; None where they end it."""
+        if token.value == "over":
+            self.at += 1
+            return "div", node, self.sign_factor()
+        if token.raw in _ORDINALS and node[0] == "num" and not token.spaced:
+            self.at += 1
+            return node
+        if not operands.words(self, node):
+            return None
+        if token.kind == "text" or operands.is_unit_ahead(self):
+            return operands.unit(self, node)
+        return multiply(node, self.factor())
 
     def sign_factor(self) -> Node:
         if self.accept("-"):
@@ -313,44 +345,48 @@ class Parser:
             raise Unread("two numbers beside each other")
         return multiply(before, after)
 
-    def starts_factor(self, before: Node) -> bool:
-        token = self.next
-        if token.kind in _STARTS:
-            return True
-        if token.kind != "op":
-            return False
-        if token.value in ("|", "\\vert", "\\|"):
-            return not self.bars and before[0] in ("num", "sym", "mul", "call")
-        return token.value in _OPENERS
-
     def factor(self) -> Node:
-        node = self.postfix(self.atom())
-        return node
+        return self.postfix(self.atom())
 
     def postfix(self, node: Node) -> Node:
         while True:
-            if self.accept("^"):
-                node = self.power(node)
-            elif self.sees("!") and self.tokens[self.at + 1].kind != "rel":
-                self.at += 1
-                node = ("call", "fact", node)
-            elif self.accept("\u00b0", "\\degree", "\\degrees"):
-                node = ("deg", node)
-            elif self.accept("%", "\\%"):
-                node = ("percent", node)
-            elif self.next.kind in ("text", "word") and str(self.next.value).lower() in ("percent", "pct"):
-                self.at += 1
-                node = ("percent", node)
-            elif self.accept("'", "\\prime"):
-                node = ("sym", node[1] + "'") if node[0] == "sym" else ("apply", "'", node)
-                if self.sees("("):
-                    node = ("apply", node[1], *operands.arguments(self)) if node[0] == "sym" else node
-            elif self.sees("_") and node[0] == "pow" and node[1][0] == "sym":
-                node = ("pow", operands.subscript(self, node[1]), node[2])
-            elif self.sees("_") and node[0] in ("sym", "num", "apply", "const", "text"):
-                node = operands.subscript(self, node)
-            else:
+            token = self.tokens[self.at]
+            value = token.value
+            if token.kind != "op":
+                if token.kind in ("text", "word") and str(value).lower() in ("percent", "pct"):
+                    self.at += 1
+                    node = ("percent", node)
+                    continue
                 return node
+            if value not in _POSTFIXES:
+                return node
+            if value == "_":
+                if node[0] == "pow" and node[1][0] == "sym":
+                    node = ("pow", operands.subscript(self, node[1]), node[2])
+                elif node[0] in ("sym", "num", "apply", "const", "text"):
+                    node = operands.subscript(self, node)
+                else:
+                    return node
+                continue
+            if value == "!" and self.tokens[self.at + 1].kind == "rel":
+                return node
+            self.at += 1
+            if value == "^":
+                node = self.power(node)
+            elif value == "!":
+                node = ("call", "fact", node)
+            elif value in ("%", "\\%"):
+                node = ("percent", node)
+            elif value in ("'", "\\prime"):
+                node = self.primed(node)
+            else:
+                node = ("deg", node)
+
+    def primed(self, node: Node) -> Node:
+        if node[0] != "sym":
+            return "apply", "'", node
+        name = node[1] + "'"
+        return ("apply", name, *operands.arguments(self)) if self.sees("(") else ("sym", name)
 
     def power(self, base: Node) -> Node:
         if self.sees("\\circ", "\u00b0", "\\degree"):

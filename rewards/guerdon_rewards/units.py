@@ -16,7 +16,7 @@ from guerdon_rewards import lexicon
 LONGEST = 80
 """Characters: of a longer unit only the words are compared."""
 
-ONE = Fraction(1)
+ZERO, ONE = Fraction(0), Fraction(1)
 Dims = tuple[tuple[str, int], ...]
 
 
@@ -352,16 +352,8 @@ _PRODUCTS = frozenset(
     if letter + symbol not in ("cm", "mm", "km", "dm")
 ) - {"kg", "mg", "ml", "mL"} | {"ha", "mo"}
 """Symbols that are rather products of letters where they stand alone."""
-_NAMES = ({w for w in (*_UNITS, *_COMPOUND) if len(w) > 1} - _PRODUCTS) | {
-    "sq",
-    "cu",
-    "won",
-    "lakh",
-    "crore",
-    "dozen",
-    "usd",
-    "eur",
-}
+_NAMES = {w for w in (*_UNITS, *_COMPOUND) if len(w) > 1} - _PRODUCTS
+_NAMES |= {"sq", "cu", "won", "lakh", "crore", "dozen", "usd", "eur"}
 _LONG_NAMES = frozenset(stem(w) for w in _NAMES if len(w) > 3)
 
 
@@ -470,6 +462,7 @@ _PIECE = re.compile(
     rf"\s*(?P<number>{_NUMBER})(?:\s+(?P<above>[0-9]++)\s?/\s?(?P<below>[0-9]++)|\s?/\s?(?P<over>[0-9]++))?+\s*"
     r"(?P<unit>(?:[^0-9]|(?<=\^)[0-9]|(?<=\^\{)[0-9]|(?<=[a-z])[23](?![0-9.]))*+)"
 )
+_BEGINNINGS = frozenset("0123456789.-\u2212$€£¥₹₩RrUEGCJIAHNS\\{~(")
 _MONEY = re.compile(
     r"(?P<sign>-?)\s*(?P<money>(?:US|A|C|S|HK|NT|NZ)?\$|[€£¥₹₩]|(?:Rs|rs|RS|INR|USD|EUR|GBP|CNY|RMB|JPY)(?![A-Za-z])\.?)"
     r"\s*(?P<sign2>-?)\s*(?=[.0-9])"
@@ -489,7 +482,7 @@ def quantity(text: str) -> Quantity | None:
     ('Rs', None, None)
     """
     text = text.strip()
-    if len(text) > 2 * LONGEST or text.isdecimal():
+    if len(text) > 2 * LONGEST or text[:1] not in _BEGINNINGS or text.isdecimal():
         return None
     if len(text) > 2 and text[0] == "$" and text[-1] == "$":
         text = text[1:-1].strip()
@@ -538,14 +531,14 @@ def _part(match: re.Match[str], money: str, last: bool) -> Quantity | None:
         return None
     whole, _, decimals = match["number"].replace(",", "").partition(".")
     ten = 10 ** len(decimals)
-    value = Fraction(int(whole + decimals), ten)
+    value = Fraction(int(whole + decimals), ten) if decimals else Fraction(int(whole))
     below = match["below"] or match["over"]
     if below is not None:
         if decimals or len(below) > 40 or len(match["above"] or "") > 40 or not int(below):
             return None
         value = value + Fraction(int(match["above"]), int(below)) if match["below"] else value / int(below)
     scale, unit = split_scale(unit)
-    return Quantity(value * scale, unit, Fraction(scale, ten) if decimals else Fraction(0))
+    return Quantity(value * scale if scale > 1 else value, unit, Fraction(scale, ten) if decimals else ZERO)
 
 
 def _sum(parts: list[Quantity]) -> Quantity | None:
@@ -555,7 +548,7 @@ def _sum(parts: list[Quantity]) -> Quantity | None:
     units = [p.unit for p in parts]
     if "m" in units and any(_is_time([("word", u)]) for u in units):
         units = ["min" if u == "m" else u for u in units]
-    total, previous = Fraction(0), None
+    total, previous = ZERO, None
     for part, unit in zip(parts, units, strict=True):
         factor = same_unit(unit, units[-1])
         if factor is None or not _readings(unit) or not _readings(unit)[0].over.dims:
@@ -625,3 +618,31 @@ def same_time(a: Time, b: Time) -> bool:
     if not (a.named or b.named):
         return False
     return a.minutes == b.minutes if a.half and b.half else (a.minutes - b.minutes) % 720 == 0
+
+
+def same_quantity(a: str, b: str) -> bool | None:
+    """Whether two texts are one quantity or one time of day; `None` where that is not to be said here.
+
+    Units are converted; a unit said on one side only is passed over where it may be left out. Two decimals that
+    differ are left to whoever knows how numbers are rounded.
+
+    >>> same_quantity("1 hr 23 min", "83 minutes"), same_quantity("$5", "€5"), same_quantity("64 square feet", "64")
+    (True, False, True)
+    """
+    one, other = time_of_day(a), time_of_day(b)
+    if one and other and (one.named or other.named):
+        return same_time(one, other)
+    first, second = quantity(a), quantity(b)
+    if first and second:
+        factor = same_unit(first.unit, second.unit)
+        if factor is None or first.value * factor == second.value:
+            return factor is not None
+        return None if first.place or second.place else False
+    known = first or second
+    bare = _BARE.fullmatch(b if first else a) if known and known.parts == 1 else None
+    if known is None or bare is None or not (known.unit == "" or omissible(known.unit)):
+        return None
+    return True if Fraction(bare[0].replace(",", "").replace(" ", "")) == known.value else None
+
+
+_BARE = re.compile(rf"-?{_NUMBER}")
