@@ -381,9 +381,14 @@ def test_verifiers_v1_calls_it() -> None:
     class Sum(vf.Task[Data]):  # type: ignore[misc]
         numeric = vf.reward(weight=2.0)(guerdon.reward("numeric").verifiers(answer="gold"))
 
+    class Trace(vf.Trace):  # type: ignore[misc]
+        @property
+        def last_reply(self) -> str:
+            return str(self.info["reply"])
+
     def scored(reply: str, gold: str | None) -> Any:
         task = Sum(Data(prompt="6 * 7?", gold=gold))
-        trace = vf.Trace.model_construct(rewards={}, metrics={}, root_reply=reply, nodes=[], errors=[])
+        trace = Trace.model_construct(rewards={}, metrics={}, info={"reply": reply}, nodes=[], errors=[])
         asyncio.run(task.score(trace))
         return {name: (given.score, given.weight) for name, given in trace.rewards.items()}
 

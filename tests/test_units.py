@@ -226,6 +226,33 @@ def test_times_of_day(a: str, b: str, same: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("a", "b", "same"),
+    [
+        ("3 m", "300 cm", True),
+        ("1 hour 12 minutes", "72 min", True),
+        ("0.5 hours", "30 min", True),
+        ("$5", "5 dollars", True),
+        ("64 square feet", "64", True),
+        ("3 million", "3,000,000", True),
+        ("20:34", "08:34 P.M.", True),
+        ("3 cm", "300 m", False),
+        ("30 square feet", "30 feet", False),
+        ("€5", "$5", False),
+        ("12 am", "12 pm", False),
+        ("3 million dollars", "3", None),
+        ("5 m", "5", None),
+        ("1 hour and 31 minutes", "91", None),
+        ("$12.55", "$12.5", None),
+        ("7:30", "19:30", None),
+        ("5 squared", "5", None),
+        ("5", "5", None),
+    ],
+)
+def test_the_same_quantity(a: str, b: str, same: bool | None) -> None:
+    assert units.same_quantity(a, b) is units.same_quantity(b, a) is same
+
+
+@pytest.mark.parametrize(
     "text", ["7", "7.30", "25:00", "3:4", "13:00 pm", "12:75", "7:30 x", "12 am on the next day", "am"]
 )
 def test_no_times_of_day(text: str) -> None:

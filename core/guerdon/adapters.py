@@ -13,12 +13,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, Literal, cast
 
 from guerdon.errors import ComponentError, RewardError, counted, near_miss
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load, require_extra
-from guerdon.reward import Item, call, check_wants, is_async, shape
+from guerdon.reward import Item, Shape, call, check_wants, is_async, shape
 from guerdon.settings import validate
 from guerdon.signatures import from_verifiers as from_verifiers
 from guerdon.task import Message, Task
@@ -80,6 +81,19 @@ class Reward:
     @property
     def name(self) -> str:
         return self.component.name
+
+    @cached_property
+    def function(self) -> Callable[..., Any]:
+        """The reward as it was written."""
+        return cast(Callable[..., Any], load(self.component))
+
+    @cached_property
+    def shape(self) -> Shape:
+        return shape(self.function)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the function: whoever unpickles it imports it."""
+        return {"component": self.component, "settings": self.settings, "timeout": self.timeout}
 
     def __call__(self, completion: Said, answer: Any = None, *, prompt: Said = "", **columns: Any) -> float | None:
         """One score; `None` where the reward does not apply.
@@ -163,7 +177,7 @@ class Reward:
 
     def of_items(self, items: Sequence[Item]) -> list[Score]:
         """The scores of tasks and their trajectories."""
-        if shape(load(self.component)).kind == "one":
+        if self.shape.kind == "one":
             return self._groups([items])
         groups: dict[str, list[int]] = {}
         for i, (task, _) in enumerate(items):
@@ -173,10 +187,9 @@ class Reward:
         return [score for _, score in sorted(zip(places, given, strict=True), key=lambda pair: pair[0])]
 
     def _groups(self, groups: Sequence[Sequence[Item]]) -> list[Score]:
-        function = load(self.component)
-        if in_worker() or (self.component.inline and not is_async(function)):
-            return [score for group in groups for score in call(function, self.settings, group)]
-        whole = shape(function).kind != "one"
+        if in_worker() or (self.component.inline and not is_async(self.function)):
+            return [score for group in groups for score in call(self.function, self.settings, group)]
+        whole = self.shape.kind != "one"
         job = Job("guerdon.reward:scorer", (self.component, dict(self.settings)), whole)
         if not whole:
             groups = [part for group in groups for part in _parts(group, shared().count)]
@@ -282,9 +295,8 @@ class ForTRL:
         environments: Any = None,
         **columns: Sequence[Any],
     ) -> list[float | None]:
-        function = load(self._reward.component)
-        _check_answer(function, self._answer, columns)
-        check_wants(function, list(columns))
+        _check_answer(self._reward, self._answer, columns)
+        check_wants(self._reward.function, list(columns))
         items = as_items(prompts, completions, columns.get(self._answer), columns, completion_ids)
         scores = self._reward.of_items(items)
         failed = _failed(self.__name__, scores, self._on_error)
@@ -329,7 +341,7 @@ class ForVerl:
     def _with(self, settings: Mapping[str, Any]) -> Reward:
         own = self._reward
         given = {**own.settings, **settings}
-        return Reward(own.component, validate(f"reward {own.name!r}", load(own.component), given), own.timeout)
+        return Reward(own.component, validate(f"reward {own.name!r}", own.function, given), own.timeout)
 
 
 class ForVerifiers:
@@ -362,7 +374,7 @@ class ForVerifiers:
 
     async def _v1(self, task: Any, trace: Any) -> Any:
         columns = dict(task)  # pydantic: names and values
-        _check_answer(load(self._reward.component), self._answer, columns)
+        _check_answer(self._reward, self._answer, columns)
         item = as_item(0, task.prompt_text, trace.last_reply, columns.get(self._answer), columns)
         (score,) = await asyncio.to_thread(self._reward.of_items, [item])
         value = value_of(score)
@@ -385,8 +397,8 @@ def _failed(name: str, scores: Sequence[Score], on_error: str) -> int:
     return len(failed)
 
 
-def _check_answer(function: Callable[..., Any], answer: str, columns: Mapping[str, Any]) -> None:
-    how = shape(function)
+def _check_answer(reward: Reward, answer: str, columns: Mapping[str, Any]) -> None:
+    how = reward.shape
     if {"answer", "answers"} & set(how.wants) - how.optional and answer not in columns:
         raise RewardError(
             f"there is no column {answer!r} with the reference; say which it is: answer='...'."

@@ -194,6 +194,8 @@ def _texts(a: Node, b: Node) -> Answer:
         return same_words(text[1], "infinitely many")
     if other == ("empty",):
         return same_words(text[1], "no solution")
+    if other[0] == "sym":
+        return bool(text[1] == other[1])
     return False
 
 

@@ -47,6 +47,8 @@ def equivalence(
     found = extract(completion, how, wanted.sought)
     if found is None:
         return 0.0, "no answer found"
+    if found.parts and all(compared(found.parts[0], part).equal for part in found.parts[1:]):
+        found = Answer(found.parts[-1], found.how)  # the same answer in several boxes
     verdict = compared(wanted.text, found.text, strict)
     if verdict.stage == "unread" and found.how == "clause":
         found, verdict = _second_reading(completion, how, wanted, strict) or (found, verdict)

@@ -471,7 +471,7 @@ def constant_equal(a: Node, b: Node) -> bool | None:
     """
     first, second = _infinite(a), _infinite(b)
     if first or second:
-        return first == second
+        return first == second if first and second else None if _has_no_value(b if first else a) else False
     difference = _difference(a, b)
     return None if difference is None else difference == 0
 
@@ -485,9 +485,17 @@ def less(a: Node, b: Node) -> bool | None:
     """Whether a < b for two real constants or infinities; None where that cannot be told."""
     first, second = _infinite(a), _infinite(b)
     if first or second:
-        return first < second
+        return first < second if first and second or not _has_no_value(b if first else a) else None
     difference = _real_sign(a, b)
     return None if difference is None else difference < 0
+
+
+def _has_no_value(node: Node) -> bool:
+    with _Precision(128):
+        try:
+            return not is_real(_Evaluation({}, State(EFFORT)).total(node))
+        except NoValue:
+            return True
 
 
 def _infinite(node: Node) -> int:
@@ -532,8 +540,7 @@ def _difference(a: Node, b: Node) -> Value | None:
                 if isinstance(difference, fmpq) or not difference.contains(0):
                     return None if opaque and difference != 0 else difference
                 if last:
-                    bits = 64 if coarse else ctx.prec // 2
-                    return ZERO if not rounded and _is_tight(values, difference, bits) else None
+                    return ZERO if not rounded and _is_tight(values, difference, coarse) else None
         precision = 1000 + 2 * hidden
         if precision > MOST_BITS and not rounded:
             return None
@@ -542,10 +549,12 @@ def _difference(a: Node, b: Node) -> Value | None:
     return None
 
 
-def _is_tight(values: Iterable[Value], difference: acb, bits: int) -> bool:
+def _is_tight(values: Iterable[Value], difference: acb, coarse: bool) -> bool:
     """Whether values that overlap are known to enough bits to be called equal."""
-    size = max(abs(v) if isinstance(v, acb) else arb(abs(v)) for v in values)
-    return bool(difference.abs_upper() < max(size.abs_lower(), ONE_BALL) * arb(2) ** -bits)
+    size, error = max(abs(v) if isinstance(v, acb) else arb(abs(v)) for v in values), difference.abs_upper()
+    if coarse and not error < arb(2) ** -40:
+        return False
+    return bool(error < max(size.abs_lower(), ONE_BALL) * arb(2) ** (-64 if coarse else -ctx.prec // 2))
 
 
 ONE_BALL = arb(1)
@@ -796,4 +805,4 @@ def _same_value(x: Sample, y: Sample) -> bool | None:
         return False if difference.is_finite() and not unsure else None
     if x[1].rounded or y[1].rounded:
         return None
-    return True if _is_tight((x[0], y[0]), difference, 64 if x[1].coarse or y[1].coarse else ctx.prec // 2) else None
+    return True if _is_tight((x[0], y[0]), difference, x[1].coarse or y[1].coarse) else None

@@ -449,7 +449,7 @@ def zeta(state: State, a: Value) -> Value:
     if isinstance(a, fmpq) and a == 1:
         raise Undefined("the pole of zeta")
     x = state.ball(a)
-    if not abs(x.imag) < 1000 or ctx.prec > 4000:
+    if not (abs(x.imag) < 1000 and abs(x.real) < 1e6) or ctx.prec > 4000:
         raise TooBig("zeta")
     state.spend(100 if is_real(x) else 1000)
     return x.zeta()

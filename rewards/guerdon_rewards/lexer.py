@@ -45,7 +45,7 @@ def _pattern(grouped: bool) -> re.Pattern[str]:
 
 
 _PATTERNS = {grouped: _pattern(grouped) for grouped in (True, False)}
-_SIMPLE = re.compile(r"\{,\}|\\!|\\q?quad(?=[a-z])")
+_SIMPLE = re.compile(r"\{,\}|,\\!\s*+(?=[0-9])|\\!|\\q?quad(?=[a-z])")
 _DOUBLED = re.compile(r"\\\\(?=left|right|frac|dfrac|text|sqrt|pi|cup|in\b|boxed|infty|cdot|times|quad|circ|%|\()")
 _INTEGRAND = re.compile(r"(?<![A-Za-z\\])d\s*+([A-Za-z])(?![A-Za-z])|\\mathrm\s*\{\s*d\s*\}\s*([A-Za-z])(?![A-Za-z])")
 _UNIT_NAMES = frozenset(("min", "sec", "max", "deg", "ch"))
@@ -65,7 +65,7 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
         raise Unread("too long")
     if "\\\\" in text and "\\begin" not in text:  # written twice, as in a string of a programming language
         text = _DOUBLED.sub(r"\\", text)
-    text = _SIMPLE.sub(lambda m: "," if m[0] == "{,}" else "", text).translate(lexicon.CHARACTERS)
+    text = _SIMPLE.sub(lambda m: "," if "," in m[0] else "", text).translate(lexicon.CHARACTERS)
     if "\\int" in text:
         text = _INTEGRAND.sub(lambda m: f" \\differential {m[1] or m[2]} ", text)
     out: list[Token] = []

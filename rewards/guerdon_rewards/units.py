@@ -458,6 +458,7 @@ def split_scale(unit: str) -> tuple[int, str]:
 # quantities -----------------------------------------------------------------------------------------------------------
 
 _NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?:\.[0-9]++)?+|[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)"
+_BARE = re.compile(rf"-?{_NUMBER}")
 _PIECE = re.compile(
     rf"\s*(?P<number>{_NUMBER})(?:\s+(?P<above>[0-9]++)\s?/\s?(?P<below>[0-9]++)|\s?/\s?(?P<over>[0-9]++))?+\s*"
     r"(?P<unit>(?:[^0-9]|(?<=\^)[0-9]|(?<=\^\{)[0-9]|(?<=[a-z])[23](?![0-9.]))*+)"
@@ -642,7 +643,4 @@ def same_quantity(a: str, b: str) -> bool | None:
     bare = _BARE.fullmatch(b if first else a) if known and known.parts == 1 else None
     if known is None or bare is None or not (known.unit == "" or omissible(known.unit)):
         return None
-    return True if Fraction(bare[0].replace(",", "").replace(" ", "")) == known.value else None
-
-
-_BARE = re.compile(rf"-?{_NUMBER}")
+    return True if Fraction(bare[0].replace(",", "")) == known.value else None

@@ -70,7 +70,7 @@ def plain(text: str) -> str:
         for opener, closer in (("\\(", "\\)"), ("\\[", "\\]")):
             if text.startswith(opener) and text.endswith(closer) and len(text) > 3:
                 text = text[2:-2].strip()
-        if text.endswith(".") and not text.endswith(".."):
+        if text.endswith((".", "\\")) and not text.endswith(("..", "\\\\")):
             text = text[:-1].strip()
     return _SPACES.sub(" ", text)
 
