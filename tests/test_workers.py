@@ -81,7 +81,7 @@ def test_a_missed_deadline_costs_one_item(one: Workers, hostile: Any) -> None:
     assert one.run(SIMPLE, [0], 5.0) == [0]
     started = time.monotonic()
     results = one.run(SIMPLE, [1, 2, hostile, 3], 0.5)
-    assert time.monotonic() - started < 0.5 + 0.25, "0.05 s on a quiet machine"
+    assert time.monotonic() - started < 0.5 + 0.5, "0.05 s on a quiet machine"
     assert kinds(results) == [2, 4, "timeout", 6]
     assert results[2].message == "no score within 0.5 s; its worker was killed"
 
@@ -432,6 +432,15 @@ def test_a_caller_that_ignores_the_end_of_children(mark: str) -> None:
         """
     )
     assert "exit code 3" in said and gone(mark)
+
+
+def test_where_no_process_can_be_started_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with Workers(1) as workers:
+        assert workers.run(SIMPLE, [1], 5.0) == [2]
+        workers.run(SIMPLE, [("exit", 1)], 5.0)
+        monkeypatch.setattr(workers._spawners[-1], "_answer", lambda: -11)
+        with pytest.raises(RewardError, match="no worker process can be started: Resource temporarily unavailable"):
+            workers.run(SIMPLE, [1], 5.0)
 
 
 def test_a_closed_pool_says_so_to_all_who_wait() -> None:

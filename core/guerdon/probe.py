@@ -35,7 +35,7 @@ BUDGET = 10.0
 """Seconds that the observations may take in all, roughly; a slow reward is watched on fewer items."""
 PASSES = 24
 """How often, roughly, every item is scored."""
-LONGEST_TIMING = 0.5
+LONGEST_TIMING = 0.3
 """Seconds of repeated scoring, to know a fast reward's times."""
 TIMED = 3000
 """So many items are timed at most."""

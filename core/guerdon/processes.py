@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator
 
 from guerdon.calls import Call, Lost
+from guerdon.errors import RewardError
 from guerdon.spawner import BOARD, END, RECORD, SPAWNER, STATUS, WORKER, Unbuffered
 from guerdon.worker import HEADER, PREPARING, Reply, complaint, receive
 
@@ -187,10 +188,17 @@ class SpawnerProcess:
         return cls(ours, frozenset(), process)
 
     def fork(self, role: int, memory_mb: int, *fds: int) -> int:
-        """The process id of a new child."""
+        """The process id of a new child.
+
+        Raises:
+            RewardError: the system lets no process be started.
+        """
         with self._lock:
             socket.send_fds(self.control, [RECORD.pack(role, memory_mb)], fds)
-            return self._answer()
+            pid = self._answer()
+        if pid < 0:
+            raise RewardError(f"no worker process can be started: {os.strerror(-pid)}")
+        return pid
 
     def _answer(self) -> int:
         data = Unbuffered(self.control).read(RECORD.size)

@@ -96,11 +96,15 @@ class Spawner:
 
     def _fork(self, order: int, memory_mb: int, fds: list[int]) -> None:
         parent = os.getpid()
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -(error.errno or 1)
         if pid:
             for fd in fds:
                 os.close(fd)
-            self.children.add(pid)
+            if pid > 0:
+                self.children.add(pid)
             self._answer(pid)
             return
         try:

@@ -72,6 +72,7 @@ class Workers:
 
         Raises:
             RuntimeError: the pool was closed.
+            RewardError: the system lets no process be started.
         """
         if not job.whole:
             return self._run(job, items, timeout)

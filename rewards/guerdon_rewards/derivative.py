@@ -4,7 +4,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from guerdon_rewards.functions import State, Unsupported
+from guerdon_rewards.ball import State, Unsupported
 
 Node = tuple[Any, ...]
 

@@ -17,6 +17,7 @@ there, an empty mark commits to nothing, and neither does a text that ends in an
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple, TypeVar
 
 from guerdon_rewards import guesses
@@ -37,7 +38,7 @@ LONGEST_BOX = 20_000
 MOST_BOXES = 64
 """Boxes beside each other that are joined."""
 MOST_OPEN = 200
-"""Open boxes at a text's end that are passed over."""
+"""Marks at a text's end that are passed over, as they hold no answer."""
 
 T = TypeVar("T")
 
@@ -73,7 +74,12 @@ def extract(completion: str, how: Method | Sequence[Method] = DEFAULT_ORDER, sou
     >>> extract("It is 3.", how="boxed") is None
     True
     """
-    return next(_answers(completion, how, sought), None)
+    methods: Sequence[Method] = (how,) if isinstance(how, str) else how
+    text = _own(completion)
+    marked = _marked(text, methods)
+    if marked and marked.text:
+        return _within(marked, methods, sought)
+    return next(_guessed(_after_marks(text) if marked else text, methods, sought), None)
 
 
 def candidates(
@@ -84,8 +90,12 @@ def candidates(
     They are for a reader that does not understand the first. Never compare one after the other with a reference
     until one is right: that would reward guessing. `read` takes care of it.
     """
-    answers = _answers(completion, how, sought)
-    return [answer for answer, _ in zip(answers, range(3), strict=False)]
+    methods: Sequence[Method] = (how,) if isinstance(how, str) else how
+    text = _own(completion)
+    marked = _marked(text, methods)
+    if marked and marked.text:
+        return [_within(marked, methods, sought)]
+    return list(islice(_guessed(_after_marks(text) if marked else text, methods, sought), 3))
 
 
 def read(
@@ -153,17 +163,7 @@ def tutorial_answer(completion: str) -> str:
     return completion.split("<answer>")[-1].split("</answer>")[0].strip()
 
 
-def _answers(completion: str, how: Method | Sequence[Method], sought: Sought) -> Iterator[Answer]:
-    methods: Sequence[Method] = (how,) if isinstance(how, str) else how
-    text = completion[-LONGEST:]
-    if "<" in text:
-        text = _spoken(_turn(text) if "<|" in text or "</s>" in text or "_turn>" in text else text)
-    marked = _marked(text, methods)
-    if marked:
-        if marked.text:
-            yield _within(marked, methods, sought)
-            return
-        text = _after_marks(text)
+def _guessed(text: str, methods: Sequence[Method], sought: Sought) -> Iterator[Answer]:
     for method in methods:
         if method == "clause":
             if "box" not in text or not _OPEN_BOX.search(text):
@@ -184,6 +184,7 @@ def _within(marked: Answer, methods: Sequence[Method], sought: Sought) -> Answer
 
 # What the completion itself says ----------------------------------------------------------------------------------
 
+_TAGGED = re.compile(r"<(?:\||/?(?:think|thought|reasoning)|/s>|(?:start|end)_of_turn)")
 _REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
 _HEADER = re.compile(
     r"<\|im_start\|>assistant\s*+|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model|"
@@ -192,6 +193,14 @@ _HEADER = re.compile(
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id|start_header_id|end|return|user|eom_id)\|>|</s>|<end_of_turn>|<start_of_turn>"
 )
+
+
+def _own(completion: str) -> str:
+    """What the model itself says at last: its turn without the reasoning."""
+    text = completion[-LONGEST:]
+    if "<" not in text or not _TAGGED.search(text):
+        return text
+    return _spoken(_turn(text))
 
 
 def _turn(text: str) -> str:
@@ -209,8 +218,6 @@ def _turn(text: str) -> str:
 
 def _spoken(text: str) -> str:
     """The text without its reasoning blocks; the text itself where nothing else is left."""
-    if not ("think>" in text or "thinking>" in text or "reasoning>" in text or "thought>" in text):
-        return text
     kept: list[str] = []
     start, inside = 0, False
     for tag in _REASONING.finditer(text):
@@ -233,18 +240,18 @@ Found = tuple[int, str] | None
 
 def _marked(text: str, methods: Sequence[Method]) -> Answer | None:
     """The mark that opens last."""
-    last, content, how = -1, "", None
+    at, content, how = -1, "", None
     parts: tuple[str, ...] = ()
-    if "#" in text:
-        if "hashes" in methods and (found := _hashes(text)) and found[0] > last:
-            last, content, how = *found, "hashes"
-        if "gsm8k" in methods and "####" in text and (found := _gsm8k(text)) and found[0] > last:
-            last, content, how = *found, "gsm8k"
-    if "xml" in methods and "</answer>" in text and (found := _xml(text)) and found[0] > last:
-        last, content, how = *found, "xml"
-    if "boxed" in methods and "box" in text and (boxes := _boxes(text)) and boxes[0] > last:
-        content, how = ", ".join(boxes[1]), "boxed"
-        parts = boxes[1] if len(boxes[1]) > 1 else ()
+    hashes = text.find("###")
+    if hashes != -1:
+        if "gsm8k" in methods and (found := _gsm8k(text)):
+            at, content, how = *found, "gsm8k"
+        if "hashes" in methods and (found := _hashes(text, hashes)) and found[0] > at:
+            at, content, how = *found, "hashes"
+    if "xml" in methods and (found := _xml(text)) and found[0] > at:
+        at, content, how = *found, "xml"
+    if "boxed" in methods and (boxes := _boxes(text)) and boxes[0] > at:
+        content, how, parts = boxes[1], "boxed", boxes[2]
     return Answer(content, how, parts) if how else None  # type: ignore[arg-type]
 
 
@@ -254,10 +261,8 @@ _HEADING = re.compile(
 )
 
 
-def _hashes(text: str) -> Found:
-    if text.count("###") == text.count("####"):
-        return None
-    found = ((m.start(), m[1].strip()) for m in _HASHES.finditer(text))
+def _hashes(text: str, at: int) -> Found:
+    found = ((m.start(), m[1].strip()) for m in _HASHES.finditer(text, at))
     return _last((at, content) for at, content in found if not _HEADING.fullmatch(content))
 
 
@@ -266,16 +271,20 @@ _GSM8K = re.compile(r"(?<!#)####(?!#)[ \t]*+([^\n]++)")
 
 def _gsm8k(text: str) -> Found:
     # a heading of Markdown looks the same: only a number, or the last line of all, is an answer
-    end = len(text.rstrip())
     at = text.rfind("####")
+    if at == -1:
+        return None
+    end = len(text.rstrip())
     if text[at - 1 : at] != "#" and text.find("\n", at, end) == -1 and (content := text[at + 4 : end].strip()):
         return at, content
-    lines = ((m.start(), m[1].strip(), m.end()) for m in _GSM8K.finditer(text))
-    return _last((at, line) for at, line, stop in lines if line and (stop >= end or parse_number(line)))
+    lines = [m for m in _GSM8K.finditer(text) if not m[1].isspace()][-1:-MOST_OPEN:-1]
+    return next(((m.start(), m[1].strip()) for m in lines if m.end() >= end or parse_number(m[1])), None)
 
 
 def _xml(text: str) -> Found:
     end = text.rfind("</answer>")
+    if end == -1:
+        return None
     start = text.rfind("<answer>", 0, end)
     return (start, text[start + len("<answer>") : end].strip()) if start != -1 else None
 
@@ -292,28 +301,31 @@ _BESIDE = re.compile(
 """What stands between two boxes that are one answer."""
 
 
-def _boxes(text: str) -> tuple[int, tuple[str, ...]] | None:
-    """Where the last closed box opens, and its contents with those of the boxes beside it."""
+def _boxes(text: str) -> tuple[int, str, tuple[str, ...]] | None:
+    """Where the last closed box opens and what it holds, joined with the boxes beside it, and these one by one."""
     at = stop = len(text)
+    box = None
     for _ in range(MOST_OPEN):
         at = _box_before(text, at)
-        box = _closed(text, at, stop) if at != -1 else None
-        if box or at == -1:
+        if at == -1 or (box := _closed(text, at, stop)):
             break
         stop = at  # an open brace there: an earlier box can only close before it
     if not box:
         return None
-    parts = [box[1]]
-    first = at
-    while len(parts) < MOST_BOXES:
-        before = _box_before(text, first)
-        beside = _closed(text, before, first) if before != -1 else None
-        if not beside or not beside[1] or first - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], first):
+    first = _box_before(text, at)
+    if first == -1 or not box[1]:
+        return at, box[1], ()
+    parts, stop = [box[1]], at
+    for _ in range(MOST_BOXES):
+        beside = _closed(text, first, stop) if first != -1 else None
+        if not beside or not beside[1] or stop - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], stop):
             break
         if beside[1] not in parts:
             parts.append(beside[1])
-        first = before
-    return at, tuple(parts[::-1])
+        stop = first
+        first = _box_before(text, first)
+    parts.reverse()
+    return at, ", ".join(parts), tuple(parts) if len(parts) > 1 else ()
 
 
 def _box_before(text: str, stop: int) -> int:
@@ -329,11 +341,13 @@ def _box_before(text: str, stop: int) -> int:
 
 def _closed(text: str, at: int, stop: int) -> tuple[int, str] | None:
     """Where the box at `at` ends, and its content; `None` if it is not closed before `stop`."""
-    opening = _BOX.match(text, at)
-    if not opening:
+    if text.startswith("\\boxed{", at):
+        start = at + 7
+    elif opening := _BOX.match(text, at):
+        start = opening.end()
+    else:
         bare = _BARE_BOX.match(text, at, stop)
         return (bare.end(), bare["content"].strip().rstrip(".,;")) if bare else None
-    start = opening.end()
     stop = min(stop, start + LONGEST_BOX)
     close = text.find("}", start, stop)
     if close != -1 and text.find("{", start, close) == -1 and text[close - 1] != "\\":

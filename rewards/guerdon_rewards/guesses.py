@@ -17,6 +17,8 @@ NEAR = 10_000
 """Characters of a text's end in which an answer's announcement is looked for."""
 CLAUSE = 1000
 """Characters of the longest bare answer, and of the longest clause."""
+MOST_SAID = 50
+"""Words like "answer" that are looked at, from the end."""
 CUT = 400
 """Characters: a longer text that ends in the middle of a sentence was cut off before its answer."""
 WORDS = 8
@@ -106,7 +108,8 @@ def is_bare(text: str) -> bool:
 
 def _symbol(letter: str) -> bool:
     """Whether a letter is one that mathematics uses: ASCII, Greek, ℝ and the like."""
-    return letter < "\x80" or "\u0370" <= letter <= "\u03ff" or "\u2100" <= letter <= "\u214f" or letter > "\U0001d3ff"
+    greek, blackboard = "\u0370" <= letter <= "\u03ff", "\u2100" <= letter <= "\u214f"
+    return letter < "\x80" or greek or blackboard or "\U0001d400" <= letter <= "\U0001d7ff"
 
 
 def guesses(text: str, sought: Sought) -> list[str]:
@@ -135,11 +138,8 @@ def guesses(text: str, sought: Sought) -> list[str]:
 def sentence(text: str) -> tuple[int, str] | None:
     """What the last announcement says, as written, and where it opens."""
     text = text[-NEAR:] if len(text) > NEAR else text
-    if _SAY.search(text) is None:
-        return None
-    last = None
-    for last in ANSWER_IS.finditer(text):  # noqa: B007  the last one is wanted
-        pass
+    said = [m.start() for m in _SAY.finditer(text)]
+    last = next((m for at in said[: -MOST_SAID - 1 : -1] if (m := ANSWER_IS.match(text, at))), None)
     if last is None:
         return None
     content = text[last.end() : last.end() + CLAUSE]
@@ -208,11 +208,11 @@ def _of_clause(clause: str, sought: Sought, announced: bool) -> list[str]:
             part = head
         if _DENIED.match(part) or _EITHER.search(part):
             return []
+        bold = [b.strip(" .:") for b in _BOLD.findall(part) if _MATHS.search(b)]
+        if bold:
+            return [bold[-1]] if is_bare(bold[-1]) else _number_of(bold[-1], first=True)
         if is_bare(part):
             return _with_number(part, sought)
-        bold = [b for b in _BOLD.findall(part) if _MATHS.search(b)]
-        if bold:
-            return _with_number(bold[-1].strip(" .:"), sought)
         spans = [m[0] for m in SPAN.finditer(part)]
         if spans and part is tail and announced:
             return [spans[0]]
@@ -241,7 +241,7 @@ def _number_of(part: str, first: bool) -> list[str]:
     numbers = [(m.start(), m[0]) for m in _FRACTION.finditer(part)]
     if not numbers:
         numbers = [(m.start(), m[0]) for m in _NUMBER.finditer(part)]
-    if not numbers or not re.search(r"[^\W\d_]", part):
+    if not numbers or _EITHER.search(part) or not re.search(r"[^\W\d_]", part):
         return []
     return [numbers[0 if first else -1][1]]
 

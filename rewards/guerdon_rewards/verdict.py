@@ -77,29 +77,46 @@ def plain(text: str) -> str:
 
 def _structured(reference: str, answer: str, strict: bool) -> Verdict:
     from guerdon_rewards.compare import same
-    from guerdon_rewards.words import choice, same_words
+    from guerdon_rewards.units import same_quantity
+    from guerdon_rewards.words import choice, choices, same_words
 
     letter = choice(reference)
     if letter:
-        picked = choice(answer)
+        picked = choice(answer, lower=True)
         if picked:
             return Verdict(picked == letter, "choice")
-    result: bool | None = False
-    stage = "structure"
-    wanted = trees(reference)
-    given = trees(answer)
+    elif several := choices(reference):
+        picked_several = choices(answer)
+        if picked_several:
+            return Verdict(picked_several == several, "choice")
+    if not strict:
+        quantity = same_quantity(reference, answer)
+        if quantity is not None:
+            return Verdict(quantity, "number")
+        if _decimal_comma(reference, answer):
+            return Verdict(True, "number")
+    wanted, given = trees(reference), trees(answer)
     if not wanted or not given:
-        if same_words(reference, answer):
-            return Verdict(True, "text")
-        return Verdict(False, "unread")
+        return Verdict(True, "text") if same_words(reference, answer) else Verdict(False, "unread")
+    result: bool | None = False
     for first in wanted:
         for second in given:
             answered = same(first, second, strict)
             if answered:
-                return Verdict(True, stage)
+                return Verdict(True, "structure")
             if answered is None:
                 result = None
-    return Verdict(result, stage)
+    return Verdict(result, "structure")
+
+
+_COMMA = re.compile(r"-?[0-9]++,[0-9]++")
+
+
+def _decimal_comma(a: str, b: str) -> bool:
+    """`1000,99` for `1000.99`: the same digits, one of the two with a comma for the point."""
+    if _COMMA.fullmatch(a):
+        return a.replace(",", ".") == b
+    return bool(_COMMA.fullmatch(b)) and b.replace(",", ".") == a
 
 
 def readable(text: str) -> bool:
@@ -133,7 +150,6 @@ def trees(text: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
-_DECIMAL_COMMA = re.compile(r"[^0-9]*[0-9]+,[0-9]+[^0-9]*")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}(?![0-9])")
 
 
@@ -141,6 +157,4 @@ def _sources(text: str) -> list[tuple[str, bool]]:
     sources = [(text, True)]
     if _GROUPED.search(text):
         sources.append((text, False))
-    if _DECIMAL_COMMA.fullmatch(text):
-        sources.append((text.replace(",", "."), True))
     return sources
