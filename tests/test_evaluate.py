@@ -158,7 +158,7 @@ def test_constants_that_differ_however_little(a, b):
         (r"\ln 0", "0"),
         (r"2^{10^9}", "2^{10^9}+1"),
         (r"\lim_{x\to 0} \frac{\sin x}{x}", "1"),
-        (r"\int_0^{10^{30}} \pi dx", r"\pi 10^{30} + 1"),
+        (r"\int_0^{10^{60}} \pi dx", r"\pi 10^{60} + 1"),
         (r"\infty", r"\infty \cdot 1"),
         (r"\int_0^1 \frac1x dx", "7"),
     ],

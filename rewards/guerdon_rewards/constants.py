@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from flint import acb, arb, ctx, fmpq
 
 from guerdon_rewards.ball import ZERO, NoValue, State, Undefined, Value, is_real
-from guerdon_rewards.values import EFFORT, Evaluation, Node, Precision
+from guerdon_rewards.tree import Node, number
+from guerdon_rewards.values import EFFORT, Evaluation, Precision
 
 MOST_BITS = 20_000
 """Precision beyond which nothing is looked for."""
@@ -14,8 +15,7 @@ MOST_BITS = 20_000
 def constant_equal(a: Node, b: Node) -> bool | None:
     """Whether two trees without variables have the same value; None where that cannot be told.
 
-    >>> five, root = ("num", Fraction(5), Fraction(0)), ("call", "sqrt", ("num", Fraction(25), Fraction(0)))
-    >>> constant_equal(root, five)
+    >>> constant_equal(("call", "sqrt", number(25)), number(5))
     True
     """
     first, second = _infinite(a), _infinite(b)
@@ -27,7 +27,7 @@ def constant_equal(a: Node, b: Node) -> bool | None:
 
 def sign(node: Node) -> int | None:
     """-1, 0 or 1 for a real constant; None where that cannot be told."""
-    return _infinite(node) or _real_sign(node, ("num", Fraction(0), Fraction(0)))
+    return _infinite(node) or _real_sign(node, number(0))
 
 
 def less(a: Node, b: Node) -> bool | None:

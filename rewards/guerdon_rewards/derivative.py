@@ -5,8 +5,7 @@ from fractions import Fraction
 from typing import Any
 
 from guerdon_rewards.ball import State, Unsupported
-
-Node = tuple[Any, ...]
+from guerdon_rewards.tree import Node
 
 
 def derivative(node: Node, variable: str, state: State) -> Node:

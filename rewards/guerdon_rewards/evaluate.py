@@ -18,7 +18,9 @@ from flint import acb, arb, ctx, fmpq
 from guerdon_rewards.ball import NoValue, State, TooBig, Undefined, Unsupported, Value
 from guerdon_rewards.constants import MOST_BITS, constant_equal, less, sign
 from guerdon_rewards.expressions import Expression, identical, proportional
-from guerdon_rewards.values import EFFORT, Evaluation, Node, Precision, free_symbols
+from guerdon_rewards.letters import free_symbols
+from guerdon_rewards.tree import Node
+from guerdon_rewards.values import EFFORT, Evaluation, Precision
 
 __all__ = [
     "Expression",

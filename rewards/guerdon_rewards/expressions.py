@@ -9,7 +9,9 @@ from flint import acb, arb, ctx, fmpq
 
 from guerdon_rewards.ball import State, TooBig, Undefined, Unsupported, Value
 from guerdon_rewards.constants import constant_equal, is_tight, sign
-from guerdon_rewards.values import BINDERS, EFFORT, Evaluation, Node, Precision, free_symbols
+from guerdon_rewards.letters import BINDERS, bound_name, free_symbols
+from guerdon_rewards.tree import Node
+from guerdon_rewards.values import EFFORT, Evaluation, Precision
 
 MOST_BITS_AT_POINTS = 3_000
 """Precision beyond which nothing is looked for."""
@@ -64,7 +66,7 @@ class Expression:
                 if _alternates(node):
                     stack.append((node[2], bound, True))
             elif tag in BINDERS:
-                inner = bound | {_name(node[1])}
+                inner = bound | {bound_name(node[1])}
                 for child in node[2:-1]:
                     if isinstance(child, tuple):
                         stack.append((child, bound, whole_only or tag in ("sum", "prod")))
@@ -135,7 +137,7 @@ def identical(a: Node | Expression, b: Node | Expression) -> bool | None:
 def proportional(a: Node | Expression, b: Node | Expression) -> fmpq | arb | None:
     """The constant c != 0 with a = c b everywhere, exact or as a ball; None where there is none or it cannot be told.
 
-    >>> x, two = ("sym", "x"), ("num", Fraction(2), Fraction(0))
+    >>> x, two = ("sym", "x"), ("num", 2, 0)
     >>> proportional(x, ("mul", two, x))
     1/2
     """

@@ -33,7 +33,7 @@ COMMITTED: tuple[Method, ...] = (*MARKS, "clause")
 
 LONGEST = 100_000
 """Characters of a completion's end that are read: answers stand there, and no text costs more than this."""
-LONGEST_BOX = 20_000
+LONGEST_BOX = 10_000
 """Characters of the longest box."""
 MOST_BOXES = 64
 """Boxes beside each other that are joined."""
@@ -188,8 +188,9 @@ _TAGGED = re.compile(r"<(?:\||/?(?:think|thought|reasoning)|/s>|(?:start|end)_of
 _REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
 _HEADER = re.compile(
     r"<\|im_start\|>assistant\s*+|<\|start_header_id\|>assistant<\|end_header_id\|>|<start_of_turn>model|"
-    r"<\|channel\|>final<\|message\|>|<\|assistant\|>"
+    r"<\|assistant\|>"
 )
+_FINAL = "<|channel|>final<|message|>"  # gpt-oss
 _TURN_END = re.compile(
     r"<\|(?:im_end|im_start|endoftext|end_of_text|eot_id|start_header_id|end|return|user|eom_id)\|>|</s>|<end_of_turn>|<start_of_turn>"
 )
@@ -207,9 +208,10 @@ def _turn(text: str) -> str:
     """The assistant's first turn: without a prompt repeated before it and the turns that were made up after it."""
     first = _TURN_END.search(text)
     header = _HEADER.search(text)
-    if header and (first is None or not text[: first.start()].strip() or header.start() <= first.start()):
-        channel = text.rfind("<|channel|>final<|message|>")
-        text = text[max(header.end(), channel + len("<|channel|>final<|message|>") if channel != -1 else 0) :]
+    if _FINAL in text:
+        text = text.rpartition(_FINAL)[2]
+    elif header and (first is None or not text[: first.start()].strip() or header.start() <= first.start()):
+        text = text[header.end() :]
     for end in _TURN_END.finditer(text):
         if text[: end.start()].strip():
             return text[: end.start()]

@@ -100,8 +100,7 @@ def _plain_group(parser: "Parser", _: str) -> Node:
     parser.at -= 1
     start = parser.at
     node = group(parser)
-    beside = (parser.next.kind, parser.tokens[start - 1].kind if start else "end")
-    if node[0] == "list" and not {"end", "set"}.isdisjoint(beside):
+    if node[0] == "list" and "set" in (parser.next.kind, parser.tokens[start - 1].kind if start else ""):
         return "set", *node[1:]  # {1,2} written for \{1,2\}
     return node
 

@@ -56,16 +56,25 @@ _COPULA = re.compile(
 )
 _LEAD = re.compile(
     r"(?:(?:and|so|then|thus|hence|therefore|finally|consequently|in conclusion|we|get|have|find|obtain|conclude|see|"
-    r"that|this gives|which gives|donc|also|daher|luego|por lo tanto)\b[\s,:]*)+",
+    r"that|this gives|which gives|step \d{1,3}|donc|also|daher|luego|por lo tanto)\b[\s,:]*)+",
     re.IGNORECASE,
 )
 _BREAK = re.compile(r"[,;]?\s+(?:because|since|which|as|so|but|where|when|if)\b|[,;:—]\s+(?=(?!and\b|or\b)[a-z]{2,})")
+_ASIDE = re.compile(r",\s+(?:which|because|since|as|where|while|not|rather than)\b")
 _HEDGE = re.compile(
     r"\b(?:maybe|perhaps|possibly|might|may be|could be|not sure|unsure|i guess|no idea|unclear"
     r"|(?:do not|don't|cannot|can't|can not) (?:know|tell|say|determine|decide))\b",
     re.IGNORECASE,
 )
-_DENIED = re.compile(r"(?:\w+ly\s+)?(?:not|never|neither|nor)\b|(?:\w+ly\s+)?(?:n't)\b", re.IGNORECASE)
+_DENIED = re.compile(r"(?:\w+ly\s+)?(?:not|never|neither|nor)\b", re.IGNORECASE)
+_DENYING = re.compile(
+    r"(?:\b(?:not|never|neither)|n['’]t)\s+(?:be\s+|equal\s+(?:to\s+)?|have\s+|\w+ly\s+|[$*(\\]+\s*)*\Z", re.IGNORECASE
+)
+_NONE = re.compile(
+    r"\b(?:no (?:\w+ )?solutions?|does not exist|DNE|undefined|infinitely many(?: solutions)?|the empty set"
+    r"|all real numbers)\b",
+    re.IGNORECASE,
+)
 _EITHER = re.compile(r"[\d}$)%]\s*,?\s*\b(?:or|oder|ou|или)\b|或|还是", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*([^*\n]{1,200})\*\*")
 _NUMBER = re.compile(TOKEN.pattern, re.ASCII)  # 共有99颗: other scripts leave no blank before a number
@@ -76,8 +85,8 @@ _WORD = re.compile(r"[^\W\d_]{2,}")
 _TWO_SENTENCES = re.compile(r"[!?]\s+\S|\.\s+(?=[A-Z$\\])")
 _LABEL = re.compile(r"[^\W\d_]\s*:\s*(?:\$|\\[(\[])")
 _STAGE = frozenset(
-    "is are was were be am been being does did do has have had makes make made gives give get gets got equals equal find "
-    "finds found let so thus hence therefore since because which that we you it he she they there this these those not "
+    "is are was were be am been being does did do has have had makes make made gives give get gets got equals equal "
+    "find finds found let so thus hence therefore since because which that we you it he she they there this these those not "
     "answer answers result my your our their what how why who if when can could should would will must need needs just "
     "also please calculate compute solve".split(" ")
 )
@@ -118,15 +127,15 @@ def guesses(text: str, sought: Sought) -> list[str]:
     if sought == "choice":
         letter = choice(text)
         return [letter] if letter else [text] if is_bare(text) else []
-    plain = _trimmed(text.strip("*_ \t")) if text[:1] in "*_" else text
-    if is_bare(plain):
-        return _with_number(plain, sought)
     said = _announced(text)
     if said is not None:
         return _of_clause(said, sought, announced=True)
-    if sought == "text":
-        return [text] if len(text) <= CLAUSE and "\n" not in text else []
-    clause, on = _last_sentences(text)
+    plain = _trimmed(text.strip("*_ \t")) if text[:1] in "*_" else text
+    if is_bare(plain):
+        return _with_number(plain, sought)
+    clause, on = _last_sentences(text, sought)
+    if sought == "text" and len(text) <= CLAUSE and on.strip() == text:
+        return [text]
     if _HEDGE.search(on):
         return []
     found = _of_clause(clause, sought, announced=False)
@@ -153,6 +162,8 @@ def _trimmed(text: str) -> str:
     text = text.strip(" \t\n_\"“”")
     if text.endswith("*") and (text[0] == "*" or text.count("**") % 2):
         text = text.rstrip("*").rstrip()
+    if text.endswith("}") and text.count("{") < text.count("}"):  # JSON
+        text = text.rstrip("} \n\"")
     return text.lstrip("*").lstrip() if text.startswith("*") and text.count("**") % 2 else text
 
 
@@ -166,14 +177,14 @@ def _masked(text: str) -> str:
     return SPAN.sub(lambda m: "\0" * len(m[0]), text) if "$" in text or "\\" in text else text
 
 
-def _last_sentences(text: str) -> tuple[str, str]:
+def _last_sentences(text: str, sought: Sought) -> tuple[str, str]:
     """The last sentence, or the one before it where that one states nothing; and all from there on."""
     text = text[-2 * CLAUSE :].rstrip()
     masked = _masked(text)
     starts = [0, *(m.end() for m in END.finditer(masked))]
     spans = [(a, b) for a, b in zip(starts, [*starts[1:], len(text)], strict=True) if text[a:b].strip(" \t\n*_-#✅")]
     for start, end in spans[:-3:-1]:
-        if _MATHS.search(text, start, end):
+        if sought == "text" or _MATHS.search(text, start, end) or _NONE.search(text, start, end):
             return text[start:end].strip(), text[start:]
     return "", text[spans[-1][0] :] if spans else ""
 
@@ -195,31 +206,41 @@ def _of_clause(clause: str, sought: Sought, announced: bool) -> list[str]:
         head = _BREAK.split(clause, maxsplit=1)[0]
         if len(head) < len(clause) and is_bare(head) and _MATHS.search(head):
             return _with_number(head, sought)
+    elif (aside := _ASIDE.search(clause)) and _MATHS.search(clause, 0, aside.start()):
+        clause = clause[: aside.start()]
     masked = _masked(clause)
     copula = None
     for copula in _COPULA.finditer(masked):  # noqa: B007  the last one is wanted
         pass
     tail = clause[copula.end() :].strip() if copula else ""
+    if sought == "text" or not _MATHS.search(clause):
+        bold, none = _BOLD.findall(clause), _NONE.search(clause)
+        words = bold[-1:] or ([none[0]] if none else []) or ([tail] if sought == "text" and is_bare(tail) else [])
+        return [w.strip(" .:") for w in words]
     for part in (tail, clause):
-        if not part or not _MATHS.search(part):
-            continue
-        head = _BREAK.split(part, maxsplit=1)[0]
-        if part is tail and len(head) < len(part) and is_bare(head) and _MATHS.search(head):
-            part = head
-        if _DENIED.match(part) or _EITHER.search(part):
-            return []
-        bold = [b.strip(" .:") for b in _BOLD.findall(part) if _MATHS.search(b)]
-        if bold:
-            return [bold[-1]] if is_bare(bold[-1]) else _number_of(bold[-1], first=True)
-        if is_bare(part):
-            return _with_number(part, sought)
-        spans = [m[0] for m in SPAN.finditer(part)]
-        if spans and part is tail and announced:
-            return [spans[0]]
-        if spans and not _MATHS.search(masked[clause.rfind(spans[-1]) + len(spans[-1]) :]):
-            return [spans[-1]]
-        return _number_of(part, first=announced and part is clause) if sought == "number" else []
+        if part and _MATHS.search(part):
+            found = _of_part(part, sought, first=announced and part is clause, masked=masked[-len(part) :])
+            denied = found and _DENYING.search(clause[: clause.rfind(found[0])])
+            return [] if denied else found
     return []
+
+
+def _of_part(part: str, sought: Sought, first: bool, masked: str) -> list[str]:
+    """What a piece of a clause that holds mathematics states: its bold words, a bare answer, the last formula."""
+    head = _BREAK.split(part, maxsplit=1)[0]
+    if len(head) < len(part) and is_bare(head) and _MATHS.search(head):
+        part = head
+    if _DENIED.match(part) or _EITHER.search(part):
+        return []
+    bold = [b.strip(" .:") for b in _BOLD.findall(part) if _MATHS.search(b)]
+    if bold:
+        return [bold[-1]] if is_bare(bold[-1]) else _number_of(bold[-1], first=True)
+    if is_bare(part):
+        return _with_number(part, sought)
+    spans = [m[0] for m in SPAN.finditer(part)]
+    if spans and not _MATHS.search(masked[part.rfind(spans[-1]) + len(spans[-1]) :].replace("\0", "")):
+        return [spans[-1]]
+    return _number_of(part, first) if sought == "number" else []
 
 
 def _with_number(text: str, sought: Sought) -> list[str]:
@@ -227,13 +248,16 @@ def _with_number(text: str, sought: Sought) -> list[str]:
     if sought != "number" or not _WORD.search(text) or parse_number(text) or "\\" in text:
         return [text]
     numbers = _NUMBER.findall(text)
-    rest = _NUMBER.sub("", text)
-    lone = len(numbers) == 1 and re.fullmatch(r"(?:[^\W\d_]{3,}|[\s:,.])*", rest) and not _OPERATIONS.search(rest)
+    rest = _NUMBER.sub("#", text)
+    lone = len(numbers) == 1 and _WORDY.fullmatch(rest) and not _OPERATIONS.search(rest)
     return [text, numbers[0]] if lone else [text]
 
 
+_WORDY = re.compile(r"(?:[^\W\d_]{2,}(?:['’][a-z])?|[\s:,.!#]|\ba\b)*+", re.IGNORECASE)
 _OPERATIONS = re.compile(
-    r"\b(?:over|times|plus|minus|divided|per|percent|hundred|thousand|million|billion|remainder|half)\b", re.IGNORECASE
+    r"\b(?:over|times|plus|minus|divided|percent|hundred|thousand|million|billion|remainder|half|third|quarter|pi|sin|cos"
+    r"|tan|log|ln|exp|sqrt|mod|less|more|least|most|out|between)\b|#\s*(?:of|to)\b",
+    re.IGNORECASE,
 )
 
 
@@ -255,8 +279,9 @@ _ONLY = re.compile(
     re.IGNORECASE,
 )
 _FIRST = re.compile(
-    r"[\s*_$]*+(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]|(?P<b>[A-Z])\s*(?:\*\*)?\s*[.):。：、．])(?:\*\*)?"
-    r"(?!\s*[(\[]?[A-Z]\s*(?:[.):,]|\Z))"
+    r"[\s*_$]*+(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]|\\(?:text\w*|math\w+|mbox)\s*\{\s*\(?(?P<b>[A-Z])(?:\)|[.:]?\s*\})"
+    r"|(?P<c>[A-Z])(?:\*\*)?\s*(?:[.):,!。：、．，]|\n|不是|(?:is|because|since|which)\b))(?:\*\*)?"
+    r"(?!\s*(?:and\b|or\b|/)?\s*[(\[]?[A-Z]\s*(?:[.):,]|(?:and|or)\b|\Z))"
 )
 _NAMED = re.compile(
     r"(?<![\w'’])(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]"
@@ -273,21 +298,22 @@ def choice(text: str) -> str:
     ['C', 'C', 'D', '', '']
     """
     text = text.strip()
-    if only := _ONLY.fullmatch(text):
+    if len(text) <= 40 and (only := _ONLY.fullmatch(text)):
         return only["letter"].upper()
-    if first := _FIRST.match(text):
-        return first["a"] or first["b"]
     said = _announced(text)
     if said is not None:
         return _named(said)
+    if first := _FIRST.match(text):
+        return next(letter for letter in first.groups() if letter)
     last = text[-2 * CLAUSE :].rstrip().rpartition("\n")[2]
-    if only := _ONLY.fullmatch(last):
-        return only["letter"].upper()
-    bold = [only for b in _BOLD.findall(last) if (only := _ONLY.fullmatch(b))]
-    if bold:
-        return bold[-1]["letter"].upper()
-    options = list(_OPTION.finditer(last))
-    return _named(last[options[-1].end() :]) if options else ""
+    for piece in (last, *_BOLD.findall(last)[::-1]):
+        if len(piece) <= 40 and (only := _ONLY.fullmatch(piece)):
+            return only["letter"].upper()
+    sentence = _last_sentences(last, "text")[0]
+    if options := list(_OPTION.finditer(sentence)):
+        return _named(sentence[options[-1].end() :])
+    named = {m["a"] or m["b"] for m in _NAMED.finditer(sentence)}
+    return _named(sentence) if len(named) == 1 and not _HEDGE.search(sentence) else ""
 
 
 def _named(clause: str) -> str:
@@ -295,6 +321,6 @@ def _named(clause: str) -> str:
     if only:
         return next(letter for letter in only.groups() if letter).upper()
     found = _NAMED.search(clause)
-    if not found or found.start() > 60 or re.search(r"\bnot\b|n't\b", clause[: found.start()]):
+    if not found or found.start() > 60 or re.search(r"\bnot\b|n['’]t\b", clause[: found.start()]):
         return ""
     return "" if _OTHER.match(clause, found.end()) else found["a"] or found["b"]

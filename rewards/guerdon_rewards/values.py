@@ -27,8 +27,8 @@ from guerdon_rewards.ball import (
     whole_power,
 )
 from guerdon_rewards.functions import FUNCTIONS, TRIGONOMETRIC
-
-Node = tuple[Any, ...]
+from guerdon_rewards.letters import bound_name
+from guerdon_rewards.tree import Node
 
 EFFORT = 6_000.0
 """What one question may cost, in units of roughly a microsecond."""
@@ -36,7 +36,6 @@ MOST_TERMS = 5_000
 """Terms of a sum or product."""
 LARGEST_MATRIX = 8
 """Rows of a matrix whose determinant is taken."""
-BINDERS = frozenset(("sum", "prod", "int", "lim"))
 
 _lock = RLock()  # flint's precision is one for the whole process
 
@@ -57,24 +56,6 @@ class Precision:
     def __exit__(self, *_: object) -> None:
         ctx.prec = self.before
         _lock.release()
-
-
-def free_symbols(node: Node) -> frozenset[str]:
-    """The variables of a tree, those that sums, integrals and limits bind left out."""
-    found: set[str] = set()
-    stack: list[tuple[Any, frozenset[str]]] = [(node, frozenset())]
-    while stack:
-        item, bound = stack.pop()
-        tag = item[0] if item else None
-        if tag == "sym":
-            if item[1] not in bound:
-                found.add(item[1])
-        elif tag in BINDERS:
-            stack.extend((child, bound) for child in item[2:-1] if isinstance(child, tuple))
-            stack.append((item[-1], bound | {_name(item[1])}))
-        elif tag != "num":
-            stack.extend((child, bound) for child in item if isinstance(child, tuple))
-    return frozenset(found)
 
 
 class Evaluation:
@@ -109,7 +90,7 @@ class Evaluation:
 
     def bound(self, variable: Any, value: Value, body: Node) -> Value:
         """The body's value with the bound variable at a value."""
-        name = _name(variable)
+        name = bound_name(variable)
         outer = self.env.get(name)
         self.env[name] = value
         try:
@@ -124,15 +105,6 @@ class Evaluation:
 def _step(precision: int) -> float:
     """What a node costs."""
     return 1 + precision / 1000
-
-
-def _name(variable: Any) -> str:
-    """What a bound variable is called in the environment; a sum may bind i, the imaginary unit elsewhere."""
-    if isinstance(variable, str):
-        return variable
-    if variable[0] in ("sym", "const"):
-        return variable[1] if variable[0] == "sym" else f"\\{variable[1]}"
-    raise Unsupported("a bound variable that is not a letter")
 
 
 def _num(ev: Evaluation, node: Node) -> Value:
@@ -384,7 +356,7 @@ def _derivative(ev: Evaluation, node: Node) -> Value:
     if not (isinstance(order, int) and 1 <= order <= 4):
         raise Unsupported("a derivative of this order")
     for _ in range(order):
-        body = derivative(body, _name(variable), ev.state)
+        body = derivative(body, bound_name(variable), ev.state)
     return ev.value(body)
 
 

@@ -8,6 +8,7 @@ import itertools
 import json
 import random
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,7 +17,9 @@ from pairs import Pair
 from watched import watched
 
 SLOW = 0.25
-"""Seconds of one call above which it is shown."""
+"""Seconds of one call above which it is shown, where it was not given up with an error."""
+OVERRUN = 1.05
+"""Seconds that a call may take to give up."""
 LIMIT = 20.0
 SHOWN = 15
 
@@ -38,7 +41,8 @@ def report(pairs: Sequence[Pair], minutes: float, seed: int = 0, findings: Path 
         if isinstance(got, str):
             found.setdefault(got, []).append((seconds, shown))
             continue
-        slowest = sorted([*slowest, (got["slowest"], shown)], reverse=True)[:SHOWN]
+        if not got["verdict"].startswith("recorded") or got["slowest"] > OVERRUN:
+            slowest = sorted([*slowest, (got["slowest"], shown)], reverse=True)[:SHOWN]
         outcomes[got["verdict"]] += 1
         for complaint in got["complaints"]:
             found.setdefault(complaint, []).append((got["slowest"], shown))
@@ -65,35 +69,48 @@ def _short(text: str) -> str:
     return ascii(text if len(text) <= 160 else f"{text[:100]}...{text[-40:]} ({len(text)} characters)")
 
 
+MARKS = ("box", "nswer", "NSWER", "###", "<think", "<reasoning", "</think", "</reasoning")
+"""What makes a text more than a bare answer: of a reference only what it marks is compared."""
+
+
 def probe(item: Sequence[str]) -> dict[str, object]:
     """Run in the watched process: what is wrong with the function on these two texts."""
+    from guerdon.errors import RewardError
     from guerdon_rewards.equivalence import equivalence
 
     a, b = item
-    slowest, complaints = 0.0, []
+    slowest, complaints, refused = 0.0, set(), ""
 
-    def score(completion: str, answer: str, **settings: object) -> object:
-        nonlocal slowest
-        started = time.perf_counter()
-        value: object
+    def score(completion: str, answer: str, **settings: object) -> float | None:
+        nonlocal slowest, refused
+        started, value = time.perf_counter(), None
         try:
             result = equivalence(completion=completion, answer=answer, **settings)  # type: ignore[arg-type]
             value = result[0] if isinstance(result, tuple) else result
+        except RewardError as error:  # recorded as such: a right thing to do
+            refused = f"recorded error: {error.kind}"
         except Exception as error:
-            value = f"raised {type(error).__name__}"
-            complaints.append(f"{value}: {str(error)[:80]}")
+            complaints.add(f"raised {type(error).__name__} ({_place(error)})")
         slowest = max(slowest, time.perf_counter() - started)
         return value
 
-    whole = {"how": ("whole",)}
-    there, back = score(a, b, **whole), score(b, a, **whole)
-    as_completion = score(f"So the answer is \\boxed{{{a}}}.", b)
-    if there != back and isinstance(there, float) and isinstance(back, float):
-        complaints.append("asymmetric")
-    for text in (a, b):
-        if text.strip() and score(text, text, **whole) != 1.0:
-            complaints.append("does not equal itself")
-    return {"verdict": str(there), "as_completion": as_completion, "slowest": slowest, "complaints": complaints}
+    there = score(a, b, how=("whole",))
+    if not refused:
+        back = score(b, a, how=("whole",))
+        score(f"So the answer is \\boxed{{{a}}}.", b)
+        if not any(mark in a + b for mark in MARKS):
+            if not refused and there != back:
+                complaints.add("asymmetric")
+            for text in {a, b}:
+                if text.strip() and score(text, text, how=("whole",)) != 1.0 and not refused:
+                    complaints.add("does not equal itself")
+    return {"verdict": refused or str(there), "slowest": slowest, "complaints": sorted(complaints)}
+
+
+def _place(error: Exception) -> str:
+    """Where in guerdon it was raised."""
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if "guerdon" in f.filename]
+    return f"{Path(frames[-1].filename).name}:{frames[-1].lineno}" if frames else "elsewhere"
 
 
 def texts(pairs: Sequence[Pair], draw: random.Random) -> Iterator[tuple[str, str]]:
@@ -219,4 +236,6 @@ def _mutated(text: str, draw: random.Random) -> str:
 
 
 def warm_up() -> None:
+    """Start what the first pair would wait for, workers too."""
     probe((r"\frac{1}{2}", "0.5"))
+    probe((r"\lim_{x \to 0} \frac{\sin x}{x}", r"\int_0^1 x^x \, dx"))

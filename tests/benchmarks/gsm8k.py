@@ -60,12 +60,12 @@ def _wrong(problem: Problem) -> list[tuple[str, str]]:
     ways = [("one more", str(whole + 1)), ("one less", str(whole - 1)), ("ten times", str(whole * 10)),
             ("a digit more", f"{whole}7"), ("half more", f"{whole}.5"), ("negative", str(-whole)),
             ("a cent more", f"{whole}.01"), ("reciprocal", f"1/{whole}"), ("two answers", f"{whole} or {whole + 1}"),
-            ("percent", f"{whole}%"), ("a sum", f"{whole} + 1"), ("dollars", f"${whole + 2:,}")]  # fmt: skip
+            ("a sum", f"{whole} + 1"), ("dollars", f"${whole + 2:,}")]  # fmt: skip
     ways += [("of the steps", n) for n in problem.wrong_numbers()]
     return [(way, text) for way, text in ways if way in SURELY_WRONG or _value(text) != whole]
 
 
-SURELY_WRONG = ("two answers", "a sum", "percent")
+SURELY_WRONG = ("two answers", "a sum")
 """Written with the right number, and yet another answer."""
 
 

@@ -148,22 +148,29 @@ def memory(pairs: Sequence[Pair], count: int = 1_000_000) -> None:
     print(table(["scorings", "RSS MB", "s"], lines))
 
 
-def two_workers(pairs: Sequence[Pair], count: int = 40_000) -> None:
+def two_workers(pairs: Sequence[Pair], count: int = 20_000) -> None:
     """Pairs a second with one worker and with two, from as many threads."""
     from concurrent.futures import ThreadPoolExecutor
 
+    from guerdon.trajectory import Failure
     from guerdon.workers import Job, Workers
 
     source, job = distinct(pairs), Job("work:scorer")
     items = [next(source) for _ in range(count)]
     parts = [items[i : i + 500] for i in range(0, count, 500)]
     rates: dict[int, list[float]] = {}
-    for workers_count in (1, 2, 1, 2):
-        with Workers(workers_count) as workers, ThreadPoolExecutor(workers_count) as threads:
-            list(threads.map(lambda part: workers.run(job, part, timeout=60.0), parts[: 2 * workers_count]))
+    for number in (1, 2, 1, 2):
+        with Workers(number) as workers, ThreadPoolExecutor(number) as threads:
+
+            def score(part: list[tuple[str, str]], workers: Workers = workers) -> list[object]:
+                return workers.run(job, part, timeout=60.0)
+
+            list(threads.map(score, [parts[0]] * number * 2))  # all started and warm
             started = time.perf_counter()
-            list(threads.map(lambda part: workers.run(job, part, timeout=1.0), parts))
-            rates.setdefault(workers_count, []).append(count / (time.perf_counter() - started))
+            results = [got for part in threads.map(score, parts) for got in part]
+            rates.setdefault(number, []).append(count / (time.perf_counter() - started))
+            if failed := [r for r in results if isinstance(r, Failure) and r.kind != "raised"]:
+                print(f"{len(failed)} of {count} failed: {failed[0]}")
     one, two = max(rates[1]), max(rates[2])
     print(f"{one:,.0f} pairs/s with one worker, {two:,.0f} with two: {two / one:.2f}x ({os.cpu_count()} cores)")
 
