@@ -288,7 +288,12 @@ def test_score_again_with_other_rewards(tmp_path: Path, server: ChatServer) -> N
         "polite": (None, 0.0),
     }
     lines = [json.loads(line) for line in (tmp_path / "scores.jsonl").read_text().splitlines()]
-    assert lines[0] == {"trajectory": "train-1-0-0", "reward": 3.0, "scores": {"numeric": 1.0, "polite": 0.0}}
+    assert lines[0] == {
+        "trajectory": "train-1-0-0",
+        "reward": 3.0,
+        "scores": {"numeric": 1.0, "polite": 0.0},
+        "reasons": {"polite": "it does not"},
+    }
     assert len(lines) == 4 and len(server.requests) == asked
     assert [t.reward for t in trajectories(tmp_path)] == [1.0] * 4, "the run itself is as it was"
 

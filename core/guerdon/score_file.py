@@ -101,9 +101,9 @@ def _named(reward: BoundReward) -> Named:
 def _check_columns(columns: Mapping[str, str], rewards: Sequence[BoundReward]) -> None:
     how = [shape(r.function) for r in rewards]
     asked = {MANY.get(name, name) for one in how for name in one.wants}
-    if any(one.kind not in ("one", "batch") for one in how):
-        return  # these take any column
-    known = (asked | {"completion", "answer", "prompt", "messages"}) - {"task", "trajectory"}
+    if asked & {"task", "trajectory"} or any(one.kind not in ("one", "batch") for one in how):
+        return  # they can take any column
+    known = asked | {"completion", "answer", "prompt", "messages"}
     for name, column in columns.items():
         if name not in known:
             raise ComponentError(f"--map {name}={column}: no reward asks for {name!r}.{near_miss(name, known)}")

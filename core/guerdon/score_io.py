@@ -95,17 +95,20 @@ class Output:
         self.name = name
         self._size = 0
         self._file: Any = None
+        self._whole = False
         if name == "-":
             self._file = sys.stdout.buffer
         elif name is not None:
             if name.lower().endswith(".gz"):
                 raise StoreError(f"{name}: the output is JSONL as it is, uncompressed: name it .jsonl")
-            resume = resume and Path(name).exists()
-            self._size = Path(name).stat().st_size if resume else 0
-            mode = "r+b" if resume else "wb" if overwrite else "xb"
+            path = Path(name).expanduser()
+            self._whole = path.is_file() or not path.exists()  # and not a pipe, or /dev/null
+            resume = resume and path.is_file()
+            self._size = path.stat().st_size if resume else 0
+            mode = "r+b" if resume else "wb" if overwrite or not self._whole else "xb"
             try:
                 # unbuffered: what is written is written
-                self._file = Path(name).open(mode, buffering=0)  # noqa: SIM115  closed by __exit__
+                self._file = path.open(mode, buffering=0)
             except FileExistsError:
                 ways = "go on after its last row with --resume, or replace it with --overwrite"
                 raise StoreError(f"{name} exists: {ways}") from None
@@ -118,10 +121,11 @@ class Output:
     def __exit__(self, *_: object) -> None:
         if self._file is None or self.name == "-":
             return
-        self._file.truncate(self._size)
+        if self._whole:
+            self._file.truncate(self._size)
         self._file.close()
-        if not self._size:  # nothing came of it
-            Path(str(self.name)).unlink()
+        if self._whole and not self._size:  # nothing came of it
+            Path(self._file.name).unlink()
 
     def rows(self) -> Iterator[dict[str, Any]]:
         """What it holds when it is resumed: its whole lines, to be read to the end before any is written.
@@ -129,10 +133,10 @@ class Output:
         Raises:
             StoreError: a line is not one of ours.
         """
-        if self.name in (None, "-"):
+        if self._file is None or not self._size:
             return
         size = 0
-        with Path(str(self.name)).open("rb") as file:
+        with Path(self._file.name).open("rb") as file:
             for number, line in enumerate(file, start=1):
                 if not line.endswith(b"\n"):
                     break

@@ -93,8 +93,9 @@ def finished(row: Row, fields: Fields, rewards: Sequence[Named], scores: Sequenc
     figures = [(s.error or s.value, s.seconds) for s in scores]
     if not written:
         return Scored(b"", figures, reward)
-    named = {r.name: s for r, s in zip(rewards, scores, strict=True)}
-    return Scored(_line(row[1], fields, added(named, reward)), figures, reward, _replaced(fields, named))
+    new = added({r.name: s for r, s in zip(rewards, scores, strict=True)}, reward)
+    replaced = tuple(c for c in ADDED if c in fields and c in new and not isinstance(fields[c], Mapping))
+    return Scored(_line(row[1], fields, new), figures, reward, replaced)
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------
@@ -126,11 +127,12 @@ def read(row: Row, columns: Columns) -> Fields:
 def _on_item(reward: Named, columns: Columns) -> Callable[[int | str, Fields, Item], Score]:
     how = shape(load(reward.component))
     given = reward_scorer(reward.component, pickle.loads(reward.settings))
-    needed = tuple(dict.fromkeys(_needed(how)))
+    renamed = dict(columns.renamed)
+    needed = {name: renamed.get(name, name) for name in _needed(how)}
 
     def score(at: int | str, fields: Fields, item: Item) -> Score:
-        for name in needed:
-            if complaint := _lacks(name, fields, item, columns):
+        for name, column in needed.items():
+            if complaint := _lacks(name, column, fields, item):
                 kind, message = complaint
                 return Score(None, error=Failure(kind, f"{columns.place(at)}: {message}"))
         result: Score = given(item) if how.kind == "one" else given([item])[0]  # a row is a group of its own
@@ -155,16 +157,15 @@ def _needed(how: Shape) -> Iterator[str]:
             yield name
 
 
-def _lacks(name: str, fields: Fields, item: Item, columns: Columns) -> tuple[str, str] | None:
+def _lacks(name: str, column: str, fields: Fields, item: Item) -> tuple[str, str] | None:
     """What is wrong with the column for what a reward asks for: a kind of error and a message."""
-    renamed = dict(columns.renamed)
-    column = renamed.get(name, name)
-    if column not in fields and name not in renamed and name in _FROM_MESSAGES:
+    renamed = name != column
+    if column not in fields and not renamed and name in _FROM_MESSAGES and "messages" in fields:
         column = "messages"
     if column not in fields:
-        what = f"there is no column {renamed.get(name, name)!r}{f' for {name!r}' if name in renamed else ''}."
-        hint = "" if name in renamed else f" Name another: --map {name}=COLUMN"
-        return "missing_column", what + near_miss(renamed.get(name, name), map(str, fields)) + hint
+        what = f"there is no column {column!r}{f' for {name!r}' if renamed else ''}."
+        hint = "" if renamed else f" Name another: --map {name}=COLUMN"
+        return "missing_column", what + near_miss(column, map(str, fields)) + hint
     if name == "completion" and item[1].completion is None:
         what = "no completion: write text, or chat messages with an answer of the assistant"
         return "no_completion", f"{column}: {_shown(fields[column])} is {what}"
@@ -254,14 +255,6 @@ def _line(data: bytes | Fields, fields: Fields, new: dict[str, Any]) -> bytes:
             kept = {k: v for k, v in fields[column].items() if k not in names}
             new[column] = {**kept, **new.get(column, {})}
     return json.dumps({**fields, **new}, default=str).encode() + b"\n"
-
-
-def _replaced(fields: Fields, scores: Mapping[str, Score]) -> tuple[str, ...]:
-    lost = []
-    for column in ADDED:
-        if column in fields and not isinstance(fields[column], Mapping) and (column != "reward" or len(scores) > 1):
-            lost.append(column)
-    return tuple(lost)
 
 
 def _error(error: RewardError) -> Score:

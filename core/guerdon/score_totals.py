@@ -55,12 +55,12 @@ class Totals:
 
     def text(self) -> str:
         """A few words for a line of progress."""
-        return "  ".join(f"{name} {number(t.to_json()['mean'], 2)}" for name, t in self.columns.items())
+        return "  ".join(f"{name} {number(t.mean, 2)}" for name, t in self.columns.items())
 
     def to_json(self) -> dict[str, Any]:
         return {
             "rows": self.rows,
-            "reward": self.sum.to_json()["mean"] if self.sum else None,
+            "reward": self.sum.mean if self.sum else None,
             "rewards": {
                 name: {**t.to_json(), "failed": t.errors.total(), "errors": self._errors(name)}
                 for name, t in self.columns.items()

@@ -49,12 +49,21 @@ def equivalence(
         return 0.0, "no answer found"
     if found.parts and all(compared(found.parts[0], part).equal for part in found.parts[1:]):
         found = Answer(found.parts[-1], found.how)  # the same answer in several boxes
-    verdict = compared(wanted.text, found.text, strict)
-    if verdict.stage == "unread" and found.how == "clause":
-        found, verdict = _second_reading(completion, how, wanted, strict) or (found, verdict)
-    if verdict.equal is None:
-        verdict = _slowly(wanted.text, found.text)
-    return float(bool(verdict.equal)), _reason(verdict, found.text, wanted.text)
+    value, reason, stage = _judged(wanted.text, found.text, strict)
+    if stage == "unread" and found.how == "clause":
+        found = _second_reading(completion, how, wanted) or found
+        value, reason, stage = _judged(wanted.text, found.text, strict)
+    if value is None:
+        value, reason = _slowly(wanted.text, found.text)
+    return value, reason
+
+
+@lru_cache(1 << 16)
+def _judged(wanted: str, given: str, strict: bool) -> tuple[float | None, str, str]:
+    """The score by the bounded stages, or None where they cannot tell; its reason, and the last stage."""
+    verdict = compared(wanted, given, strict)
+    value = None if verdict.equal is None else float(verdict.equal)
+    return value, _reason(verdict, given, wanted), verdict.stage
 
 
 @lru_cache(1 << 14)
@@ -69,26 +78,25 @@ _LETTER = re.compile(r"\(?(?:\\(?:text|mathrm|textbf)\s*\{)?\(?[A-Z]\)?\}?\)?\.?
 _NUMBER = re.compile(r"-?[$]?[0-9][0-9,.]*+(?:/[0-9]++)?(?:\s*\\?%)?|-?\\[dt]?frac\{[0-9]++\}\{[0-9]++\}")
 
 
-def _second_reading(
-    completion: str, how: tuple[Method, ...], wanted: Reference, strict: bool
-) -> tuple[Answer, Verdict] | None:
+def _second_reading(completion: str, how: tuple[Method, ...], wanted: Reference) -> Answer | None:
     """The first other guess that is understood at all: one only, so that guessing does not pay."""
     for candidate in candidates(completion, how, wanted.sought)[1:]:
         if readable(candidate.text):
-            return candidate, compared(wanted.text, candidate.text, strict)
+            return candidate
     return None
 
 
-def _slowly(wanted: str, given: str) -> Verdict:
+def _slowly(wanted: str, given: str) -> tuple[float, str]:
     pair = slow_pair(wanted, given)
-    if pair is None:
-        return Verdict(False, "structure")
-    from guerdon.workers import isolated
+    verdict = Verdict(False, "structure")
+    if pair:
+        from guerdon.workers import isolated
 
-    try:
-        return Verdict(isolated("guerdon_rewards.symbolic:equal", *pair, timeout=SECONDS), "symbolic")
-    except RewardError as error:
-        raise RewardError(f"comparing {_short(given)} with {_short(wanted)}: {error}", kind=error.kind) from None
+        try:
+            verdict = Verdict(isolated("guerdon_rewards.symbolic:equal", *pair, timeout=SECONDS), "symbolic")
+        except RewardError as error:
+            raise RewardError(f"comparing {_short(given)} with {_short(wanted)}: {error}", kind=error.kind) from None
+    return float(bool(verdict.equal)), _reason(verdict, given, wanted)
 
 
 def _reason(verdict: Verdict, given: str, wanted: str) -> str:

@@ -53,14 +53,19 @@ def evaluate(node: Node, point: Mapping[str, Value] | None = None, precision: in
 
 
 def _tame(value: acb) -> acb:
-    """A ball that can be turned into fractions safely: neither huge nor tiny, nor with an error that is."""
+    """A ball whose parts can be turned into fractions: flint ends the process on a number around 2^-(2^64)."""
     size = value.abs_upper()
     if not (size < _LARGE and (size > _TINY or size == 0)):
         raise TooBig("a number beyond 2^100000")
-    if value.rel_accuracy_bits() > 2 * ctx.prec and not value.is_exact():
-        blur = arb(0, (size * arb(2) ** (-2 * ctx.prec)).mid())
-        return acb(value.real + blur, value.imag if value.imag.is_zero() else value.imag + blur)
-    return value
+    error = size * arb(2) ** (-2 * ctx.prec)
+    return acb(_tame_part(value.real, error), _tame_part(value.imag, error))
+
+
+def _tame_part(part: arb, error: arb) -> arb:
+    middle, radius = part.mid(), part.rad()
+    if middle != 0 and not abs(middle) > _TINY:
+        middle, radius = arb(0), radius + _TINY
+    return arb(middle, radius + error) if radius != 0 else middle
 
 
 _LARGE, _TINY = arb(2) ** 100_000, arb(2) ** -100_000

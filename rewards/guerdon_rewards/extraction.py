@@ -76,15 +76,12 @@ def extract(completion: str, how: Method | Sequence[Method] = DEFAULT_ORDER, sou
     """
     methods: Sequence[Method] = (how,) if isinstance(how, str) else how
     text = _own(completion)
-    marked = _marked(text, methods)
-    if marked and marked.text:
+    if (marked := _marked(text, methods)) and marked.text:
         return _within(marked, methods, sought)
     return next(_guessed(_after_marks(text) if marked else text, methods, sought), None)
 
 
-def candidates(
-    completion: str, how: Method | Sequence[Method] = COMMITTED, sought: Sought = "any"
-) -> list[Answer]:
+def candidates(completion: str, how: Method | Sequence[Method] = COMMITTED, sought: Sought = "any") -> list[Answer]:
     """The readings of a completion, best first: one where there is a mark, at most three guesses else.
 
     They are for a reader that does not understand the first. Never compare one after the other with a reference
@@ -92,8 +89,7 @@ def candidates(
     """
     methods: Sequence[Method] = (how,) if isinstance(how, str) else how
     text = _own(completion)
-    marked = _marked(text, methods)
-    if marked and marked.text:
+    if (marked := _marked(text, methods)) and marked.text:
         return [_within(marked, methods, sought)]
     return list(islice(_guessed(_after_marks(text) if marked else text, methods, sought), 3))
 
@@ -167,7 +163,7 @@ def _guessed(text: str, methods: Sequence[Method], sought: Sought) -> Iterator[A
     for method in methods:
         if method == "clause":
             if "box" not in text or not _OPEN_BOX.search(text):
-                yield from (Answer(guess, method) for guess in guesses.guesses(text, sought))
+                yield from (Answer(guess, method) for guess in guesses.guesses(text, sought) if guess)
         elif method not in MARKS and (found := _GUESS[method](text)):
             yield Answer(found[1], method)
 
@@ -184,6 +180,8 @@ def _within(marked: Answer, methods: Sequence[Method], sought: Sought) -> Answer
 
 # What the completion itself says ----------------------------------------------------------------------------------
 
+_NEXT = re.compile(r"\n[ \t]*(?:\*\*|#{1,3} )?(?:Question|Q|Problem|Exercise|Human|User)(?: \d{1,3})?(?:\*\*)?:")
+"""A base model goes on with questions of its own: the first answer was the one to the prompt."""
 _TAGGED = re.compile(r"<(?:\||/?(?:think|thought|reasoning)|/s>|(?:start|end)_of_turn)")
 _REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
 _HEADER = re.compile(
@@ -199,9 +197,13 @@ _TURN_END = re.compile(
 def _own(completion: str) -> str:
     """What the model itself says at last: its turn without the reasoning."""
     text = completion[-LONGEST:]
-    if "<" not in text or not _TAGGED.search(text):
-        return text
-    return _spoken(_turn(text))
+    if "<" in text and _TAGGED.search(text):
+        text = _spoken(_turn(text))
+    if ":" in text and (following := _NEXT.search(text)):
+        before = text[: following.start()]
+        if _marked(before, MARKS) or guesses.sentence(before):
+            return before
+    return text
 
 
 def _turn(text: str) -> str:

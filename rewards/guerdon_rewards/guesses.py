@@ -86,9 +86,9 @@ _TWO_SENTENCES = re.compile(r"[!?]\s+\S|\.\s+(?=[A-Z$\\])")
 _LABEL = re.compile(r"[^\W\d_]\s*:\s*(?:\$|\\[(\[])")
 _STAGE = frozenset(
     "is are was were be am been being does did do has have had makes make made gives give get gets got equals equal "
-    "find finds found let so thus hence therefore since because which that we you it he she they there this these those not "
-    "answer answers result my your our their what how why who if when can could should would will must need needs just "
-    "also please calculate compute solve".split(" ")
+    "find finds found let so thus hence therefore since because which that we you it he she they there this these "
+    "those not answer answers result my your our their what how why who if when can could should would will must need "
+    "needs just also please calculate compute solve".split(" ")
 )
 """Words of a sentence: a text that has one of them is prose."""
 
@@ -159,11 +159,11 @@ def sentence(text: str) -> tuple[int, str] | None:
 
 def _trimmed(text: str) -> str:
     """Without blanks, quotes and stars of Markdown that nothing opens or closes."""
-    text = text.strip(" \t\n_\"“”")
+    text = text.strip(' \t\n_"“”')
     if text.endswith("*") and (text[0] == "*" or text.count("**") % 2):
         text = text.rstrip("*").rstrip()
     if text.endswith("}") and text.count("{") < text.count("}"):  # JSON
-        text = text.rstrip("} \n\"")
+        text = text.rstrip('} \n"')
     return text.lstrip("*").lstrip() if text.startswith("*") and text.count("**") % 2 else text
 
 
@@ -280,7 +280,8 @@ _ONLY = re.compile(
 )
 _FIRST = re.compile(
     r"[\s*_$]*+(?:[(\[（【]\s*(?P<a>[A-Z])\s*[)\]）】]|\\(?:text\w*|math\w+|mbox)\s*\{\s*\(?(?P<b>[A-Z])(?:\)|[.:]?\s*\})"
-    r"|(?P<c>[A-Z])(?:\*\*)?\s*(?:[.):,!。：、．，]|\n|不是|(?:is|because|since|which)\b))(?:\*\*)?"
+    r"|(?P<c>[A-Z])(?:\*\*)?\s*(?:不是|(?:is|because|since|which)\b)"
+    r"|(?P<d>[A-Z])(?:\*\*)?(?:\s*[.):,!。：、．，]|[ \t]*\n))(?:\*\*)?"
     r"(?!\s*(?:and\b|or\b|/)?\s*[(\[]?[A-Z]\s*(?:[.):,]|(?:and|or)\b|\Z))"
 )
 _NAMED = re.compile(
@@ -313,7 +314,7 @@ def choice(text: str) -> str:
     if options := list(_OPTION.finditer(sentence)):
         return _named(sentence[options[-1].end() :])
     named = {m["a"] or m["b"] for m in _NAMED.finditer(sentence)}
-    return _named(sentence) if len(named) == 1 and not _HEDGE.search(sentence) else ""
+    return _named(sentence) if len(named) == 1 and _WORD.search(sentence) and not _HEDGE.search(sentence) else ""
 
 
 def _named(clause: str) -> str:

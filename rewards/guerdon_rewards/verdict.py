@@ -14,7 +14,7 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-PAIRS = 1 << 16
+PAIRS = 1 << 14
 TREES = 1 << 14
 
 
@@ -34,21 +34,29 @@ def compared(reference: str, answer: str, strict: bool = False) -> Verdict:
     if len(first) <= LONG_NUMBER and len(second) <= LONG_NUMBER:
         one, other = _SIMPLE.fullmatch(first), _SIMPLE.fullmatch(second)
         if one and other:
-            if _canonical(one) == _canonical(other):
-                return Verdict(True, "number")
-            if not (one[2] or other[2]):
-                return Verdict(False, "number")
+            decided = _numbers(one, other)
+            if decided is not None:
+                return Verdict(decided, "number")
     return _structured(first, second, strict)
 
 
-LONG_NUMBER = 400
+LONG_NUMBER = 40
 """Characters."""
-_SIMPLE = re.compile(r"(-?[0-9]++)(?:\.([0-9]++))?")
+_SIMPLE = re.compile(r"(-?(?:[0-9]{1,3}(?:(,)[0-9]{3})++|[0-9]++))(?:\.([0-9]++))?")
+FAR = 0.02
+"""Relative: what is farther apart was not rounded."""
 
 
-def _canonical(number: re.Match[str]) -> tuple[int, str, bool]:
-    whole, decimals = int(number[1]), (number[2] or "").rstrip("0")
-    return whole, decimals, bool(number[1][0] == "-" and not whole and decimals)
+def _numbers(a: re.Match[str], b: re.Match[str]) -> bool | None:
+    """Two plain numbers; None where one may be a list, or rounded."""
+    first, second = a[0].replace(",", ""), b[0].replace(",", "")
+    if not (a[3] or b[3]):
+        same = int(first) == int(second)
+        return same or (None if a[2] or b[2] else False)
+    if first == second:
+        return True
+    x, y = float(first), float(second)
+    return False if abs(x - y) > FAR * max(abs(x), abs(y)) and not (a[2] or b[2]) else None
 
 
 _SPACES = re.compile(r"\s+")

@@ -44,8 +44,9 @@ def report(pairs: Sequence[Pair], minutes: float, seed: int = 0, findings: Path 
         if not got["verdict"].startswith("recorded") or got["slowest"] > OVERRUN:
             slowest = sorted([*slowest, (got["slowest"], shown)], reverse=True)[:SHOWN]
         outcomes[got["verdict"]] += 1
-        for complaint in got["complaints"]:
-            found.setdefault(complaint, []).append((got["slowest"], shown))
+        for complaint, text in got["complaints"].items():
+            detail = f"{_short(text)} of " if text else ""
+            found.setdefault(complaint, []).append((got["slowest"], detail + shown))
     print(
         f"{asked:,} pairs in {minutes:g} minutes, seed {seed}: " + ", ".join(f"{v} {n:,}" for v, n in outcomes.items())
     )
@@ -79,7 +80,8 @@ def probe(item: Sequence[str]) -> dict[str, object]:
     from guerdon_rewards.equivalence import equivalence
 
     a, b = item
-    slowest, complaints, refused = 0.0, set(), ""
+    slowest, refused = 0.0, ""
+    complaints: dict[str, str] = {}  # and the text, where it is one
 
     def score(completion: str, answer: str, **settings: object) -> float | None:
         nonlocal slowest, refused
@@ -90,7 +92,7 @@ def probe(item: Sequence[str]) -> dict[str, object]:
         except RewardError as error:  # recorded as such: a right thing to do
             refused = f"recorded error: {error.kind}"
         except Exception as error:
-            complaints.add(f"raised {type(error).__name__} ({_place(error)})")
+            complaints[f"raised {type(error).__name__} ({_place(error)})"] = ""
         slowest = max(slowest, time.perf_counter() - started)
         return value
 
@@ -100,11 +102,11 @@ def probe(item: Sequence[str]) -> dict[str, object]:
         score(f"So the answer is \\boxed{{{a}}}.", b)
         if not any(mark in a + b for mark in MARKS):
             if not refused and there != back:
-                complaints.add("asymmetric")
+                complaints["asymmetric"] = f"{there} and {back}"
             for text in {a, b}:
-                if text.strip() and score(text, text, how=("whole",)) != 1.0 and not refused:
-                    complaints.add("does not equal itself")
-    return {"verdict": refused or str(there), "slowest": slowest, "complaints": sorted(complaints)}
+                if any(c.isalnum() for c in text) and score(text, text, how=("whole",)) != 1.0 and not refused:
+                    complaints["does not equal itself"] = text
+    return {"verdict": refused or str(there), "slowest": slowest, "complaints": complaints}
 
 
 def _place(error: Exception) -> str:

@@ -32,7 +32,9 @@ def rows(problems: Sequence[Problem], seed: int = 0) -> Iterator[dict[str, Any]]
         for form, template in FORMATS.items():
             for expected in (True, False):
                 writing, text = draw.choice(_right(problem) if expected else _wrong(problem))
-                if form == "boxed":
+                if writing == "latex" and form == "boxed":
+                    text = text.strip("$")
+                elif form == "boxed":
                     text = text.replace("$", "\\$").replace("%", "\\%")
                 yield {
                     "id": f"{number}/{form}/{'right' if expected else 'wrong'}",
@@ -101,19 +103,32 @@ def check(scores: Path, failures: Path | None = None) -> None:
     lines: list[list[object]] = []
     for form in FORMATS:
         of = [row for row in scored if row["format"] == form]
-        wrong = [row for row in mistakes if row["format"] == form]
-        accepted = sum(not row["expected"] for row in wrong)
-        lines.append([form, len(of), f"{1 - len(wrong) / len(of):.2%}", accepted, len(wrong) - accepted])
-    print(table(["format", "rows", "right", "wrongly accepted", "wrongly rejected, no score or an error"], lines))
-    counts: dict[tuple[str, bool], list[dict[str, Any]]] = {}
+        kinds = [_mistake(row) for row in mistakes if row["format"] == form]
+        counts = [kinds.count(kind) for kind in MISTAKES]
+        lines.append([form, len(of), f"{1 - len(kinds) / len(of):.2%}", *counts])
+    print(table(["format", "rows", "right", *MISTAKES], lines))
+    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in mistakes:
-        counts.setdefault((row["writing"], row["expected"]), []).append(row)
-    for (writing, expected), some in sorted(counts.items(), key=lambda kv: -len(kv[1])):
-        row, what = some[0], "rejected" if expected else "accepted"
-        print(f"  {len(some)} {what}: {writing}: {row['completion'][-60:]!r} for {row['answer']!r}: "
-              f"{row['scores']['equivalence']}")  # fmt: skip
+        groups.setdefault((_mistake(row), row["writing"]), []).append(row)
+    for (mistake, writing), some in sorted(groups.items(), key=lambda kv: -len(kv[1])):
+        row = some[0]
+        print(f"  {len(some)} {mistake}: {writing}: {row['completion'][-60:]!r} for {row['answer']!r}: {_said(row)}")
     if failures:
         failures.write_text("".join(json.dumps(row) + "\n" for row in mistakes), encoding="utf-8")
+
+
+MISTAKES = ("wrongly accepted", "wrongly rejected", "no score")
+
+
+def _mistake(row: dict[str, Any]) -> str:
+    score = row["scores"]["equivalence"]
+    if not isinstance(score, float):
+        return "no score"
+    return "wrongly accepted" if score else "wrongly rejected"
+
+
+def _said(row: dict[str, Any]) -> object:
+    return row.get("reasons", {}).get("equivalence") or row["scores"]["equivalence"]
 
 
 if __name__ == "__main__":
