@@ -69,7 +69,8 @@ def test_hostile_inputs_and_batches_with_them(folder: Path) -> None:
 def test_fuzzer_and_memory(folder: Path) -> None:
     output = script("rewards.py", folder, "fuzz", "memory", "--minutes", 0.02, "--count", 100)
     assert "pairs in 0.02 minutes, seed 0" in output
-    assert line(output, "100 ")[1] == "0"
+    megabytes, _ = line(output, "100 ")
+    assert float(megabytes) > 1
 
 
 def test_gsm8k_rows_are_labelled_and_mistakes_are_told(tmp_path: Path) -> None:

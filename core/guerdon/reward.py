@@ -19,7 +19,7 @@ import types
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 from guerdon.errors import RewardError, near_miss
@@ -68,6 +68,14 @@ def shape(function: Callable[..., Any]) -> Shape:
     Raises:
         RewardError: the signature fits no way of calling it.
     """
+    try:
+        return _shape(function)
+    except TypeError:  # it has no hash
+        return _shape.__wrapped__(function)
+
+
+@lru_cache(256)
+def _shape(function: Callable[..., Any]) -> Shape:
     parameters = inspect.signature(function).parameters.values()
     data = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     optional = frozenset(p.name for p in data if p.default is not p.empty)

@@ -16,7 +16,7 @@ KEPT = 1 << 12
 
 
 class Facts:
-    """`tags` holds the relations' signs too; `letters` are free; `value` is None for all but plain rational numbers."""
+    """`tags` holds the relations' signs too, and "decimal" for numbers with decimals; `letters` are free; `value` is None for all but plain rational numbers."""
 
     __slots__ = ("_value", "expression", "letters", "node", "structured", "tags")
 
@@ -29,6 +29,8 @@ class Facts:
             item = stack.pop()
             tag = item[0] if item else None
             if tag == "num":
+                if item[2]:
+                    tags.add("decimal")
                 continue
             if tag == "sym":
                 letters.add(item[1])
@@ -48,7 +50,7 @@ class Facts:
         return self._value  # type: ignore[return-value]
 
 
-_PLAIN = frozenset(("neg", "add", "mul", "div", "pow"))
+_PLAIN = frozenset(("neg", "add", "mul", "div", "pow", "decimal"))
 _known: dict[int, Facts] = {}
 
 

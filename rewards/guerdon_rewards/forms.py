@@ -19,7 +19,7 @@ def atom(parser: "Parser") -> Node:
     token = parser.take()
     kind, value = token.kind, token.value
     if kind == "num":
-        return "num", *value  # type: ignore[misc]
+        return value  # type: ignore[return-value]
     if kind == "sym":
         return symbol(parser, str(value))
     if kind == "repeat":

@@ -45,7 +45,11 @@ ANSWER_IS = re.compile(
     re.IGNORECASE,
 )
 """The words that announce an answer."""
-_SAY = re.compile(f"{_SAID}|{_SAID_CJK}", re.IGNORECASE)
+_SAYING = (
+    "answer réponse reponse respuesta resposta risposta antwort odpowiedź odpowiedz jawaban cevap ответ відповідь उत्तर "
+    "الجواب الإجابة תשובה 答案 答え 正解 정답 답"
+).split(" ")
+_SAYING_ASCII = [word for word in _SAYING if word.isascii()]
 END = re.compile(r"\n|[.!?](?=[\s*\"'”)]|\Z)|[。！？।؟]")
 """Where a sentence ends."""
 _FINISHED = re.compile(r"(?:[.!?。！？।؟*$%)\]}✅]|\\[)\]])[\s\"'”]*\Z")
@@ -147,8 +151,18 @@ def guesses(text: str, sought: Sought) -> list[str]:
 def sentence(text: str) -> tuple[int, str] | None:
     """What the last announcement says, as written, and where it opens."""
     text = text[-NEAR:] if len(text) > NEAR else text
-    said = [m.start() for m in _SAY.finditer(text)]
-    last = next((m for at in said[: -MOST_SAID - 1 : -1] if (m := ANSWER_IS.match(text, at))), None)
+    lowered = text.lower()
+    lowered = lowered if len(lowered) == len(text) else text
+    starts: list[int] = []
+    for word in _SAYING if not text.isascii() else _SAYING_ASCII:
+        at = lowered.rfind(word)
+        for _ in range(MOST_SAID):
+            if at == -1:
+                break
+            starts.append(at)
+            at = lowered.rfind(word, 0, at)
+    starts.sort(reverse=True)
+    last = next((m for at in starts[:MOST_SAID] if (m := ANSWER_IS.match(text, at))), None)
     if last is None:
         return None
     content = text[last.end() : last.end() + CLAUSE]
@@ -179,7 +193,7 @@ def _masked(text: str) -> str:
 
 def _last_sentences(text: str, sought: Sought) -> tuple[str, str]:
     """The last sentence, or the one before it where that one states nothing; and all from there on."""
-    text = text[-2 * CLAUSE :].rstrip()
+    text = text[-CLAUSE:].rstrip()
     masked = _masked(text)
     starts = [0, *(m.end() for m in END.finditer(masked))]
     spans = [(a, b) for a, b in zip(starts, [*starts[1:], len(text)], strict=True) if text[a:b].strip(" \t\n*_-#✅")]

@@ -1,8 +1,8 @@
 """Tokens of written mathematics, LaTeX and plain alike."""
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
-from typing import NamedTuple
 
 from guerdon_rewards import lexicon
 
@@ -18,14 +18,29 @@ class Unread(Exception):
     """The text is not mathematics that we know, or more of it than an answer holds."""
 
 
-class Token(NamedTuple):
-    """`kind`: num sym func const op text rel set end. A number's `value` is (Fraction, place), else a name."""
+class Token:
+    """`kind`: num sym func const op text word rel set numberset repeat end. A number's `value` is its node, else a name.
 
-    kind: str
-    value: object
-    raw: str
-    spaced: bool
+    Tokens are shared between texts: never change one.
+    """
 
+    __slots__ = ("kind", "value", "raw", "spaced", "ends")
+
+    def __init__(self, kind: str, value: object, raw: str, spaced: bool) -> None:
+        self.kind = kind
+        self.value = value
+        self.raw = raw
+        self.spaced = spaced
+        self.ends = kind in _ENDS or (kind == "op" and value in _ENDING)
+        """Nothing that this token begins belongs to the product before it."""
+
+    def at(self, spaced: bool) -> "Token":
+        return self if self.spaced == spaced else Token(self.kind, self.value, self.raw, spaced)
+
+
+_ENDS = frozenset(("end", "rel", "set"))
+_ENDING = frozenset(("+", "-", "\\pm", "\\mp", ")", "]", "}", "\\}", "\\rbrack", ",", ";", ":", "&", "\\\\", "\\end"))
+_END = Token("end", "", "", False)
 
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])"
 _THIN = r"[0-9]{1,3}(?:(?:\\[,;:\ ]|\ )[0-9]{3})++(?![0-9])"
@@ -34,12 +49,12 @@ _THIN = r"[0-9]{1,3}(?:(?:\\[,;:\ ]|\ )[0-9]{3})++(?![0-9])"
 def _pattern(grouped: bool) -> re.Pattern[str]:
     digits = f"(?:{_GROUPED}|{_THIN}|[0-9]++)" if grouped else f"(?:{_THIN}|[0-9]++)"
     return re.compile(
-        rf"""(?P<space>\s+|~)
-        |(?P<repeat>[0-9]*+\.[0-9]*+\\(?:overline|bar|dot)\s*+\{{?[0-9]+\}}?)
-        |(?P<num>{digits}(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++(?![A-Za-z]))?+|\.[0-9]++(?:[eE][-+]?[0-9]++(?![A-Za-z]))?+)
-        |(?P<cmd>\\\\|\\[A-Za-z]+\*?|\\.)
-        |(?P<word>[A-Za-z]+)
-        |(?P<op>\*\*|<=|>=|=<|=>|!=|<>|==|:=|\.\.\.|.)""",
+        rf"""\s+|~
+        |[0-9]*+\.[0-9]*+\\(?:overline|bar|dot)\s*+\{{?[0-9]+\}}?
+        |{digits}(?:\.[0-9]++)?+(?:[eE][-+]?[0-9]++(?![A-Za-z]))?+|\.[0-9]++(?:[eE][-+]?[0-9]++(?![A-Za-z]))?+
+        |\\\\|\\[A-Za-z]+\*?|\\.
+        |[A-Za-z]+
+        |\*\*|<=|>=|=<|=>|!=|<>|==|:=|\.\.\.|.""",
         re.VERBOSE | re.DOTALL,
     )
 
@@ -63,85 +78,119 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
     """
     if len(text) > LONGEST:
         raise Unread("too long")
-    if "\\\\" in text and "\\begin" not in text:  # written twice, as in a string of a programming language
-        text = _DOUBLED.sub(r"\\", text)
-    text = _SIMPLE.sub(lambda m: "," if "," in m[0] else "", text).translate(lexicon.CHARACTERS)
+    if "\\" in text:
+        if "\\\\" in text and "\\begin" not in text:  # written twice, as in a string of a programming language
+            text = _DOUBLED.sub(r"\\", text)
+        if "\\!" in text or "quad" in text:
+            text = _SIMPLE.sub(lambda m: "," if "," in m[0] else "", text)
+    if "{,}" in text:
+        text = text.replace("{,}", ",")
+    if not text.isascii():
+        text = text.translate(lexicon.CHARACTERS)
     if "\\int" in text:
         text = _INTEGRAND.sub(lambda m: f" \\differential {m[1] or m[2]} ", text)
+    raws = _PATTERNS[grouped].findall(text)
     out: list[Token] = []
-    _scan(text, grouped, out, 0)
-    out.append(Token("end", "", "", False))
-    for i, token in enumerate(out):  # 5 min, 30 sec, but min(5, 3) and sec x
+    _scan(raws, grouped, out, 0)
+    if len(out) > MOST:
+        raise Unread("too long")
+    out.append(_END)
+    if not _UNIT_NAMES.isdisjoint(raws):
+        _units(out)
+    return out
+
+
+def _units(out: list[Token]) -> None:
+    """5 min, 30 sec, but min(5, 3) and sec x."""
+    for i, token in enumerate(out):
         if token.kind == "func" and token.raw in _UNIT_NAMES:
             after = out[i + 1]
             if after.kind in ("end", "rel", "text", "word") or (after.kind == "op" and after.value not in _ARGUMENTS) or (
                 after.kind == "num" and token.raw == "min"
             ):
-                out[i] = token._replace(kind="word", value=token.raw)
-    return out
+                out[i] = Token("word", token.raw, token.raw, token.spaced)
 
 
-def _scan(text: str, grouped: bool, out: list[Token], depth: int) -> None:
-    pattern = _PATTERNS[grouped]
-    at, end, spaced = 0, len(text), False
+_known: tuple[dict[str, Sequence[Token]], dict[str, Sequence[Token]]] = ({}, {})
+"""What was read before, without and with a space before it."""
+_MANY, _SHORT = 4096, 16
+
+
+def _read(raw: str, spaced: bool) -> Sequence[Token]:
+    """The tokens of one piece, none where it only separates, decorates or wraps."""
+    first = raw[0]
+    made: Sequence[Token]
+    if first.isspace() or raw in ("$", "~") or raw in lexicon.DRESS or raw in _WRAPPERS:
+        made = ()
+    elif "0" <= first <= "9" or (first == "." and raw not in (".", "...")):
+        made = (_digits(raw, spaced),)
+    elif first == "\\":
+        made = (_command(raw, spaced),)
+    elif first.isascii() and first.isalpha():
+        made = _word(raw, spaced)
+    else:
+        made = (_operator(raw, spaced),)
+    if len(raw) <= _SHORT:
+        cache = _known[spaced]
+        if len(cache) >= _MANY:
+            cache.clear()
+        cache[raw] = made
+    return made
+
+
+_WRAPPERS = lexicon.WRAPPERS | {"\\color"}
+
+
+def _scan(raws: list[str], grouped: bool, out: list[Token], depth: int) -> None:
+    at, end, spaced = 0, len(raws), False
+    plain, apart = _known
     while at < end:
-        found = pattern.match(text, at)
-        if found is None:
-            raise Unread("odd character")
-        at = found.end()
-        kind, raw = found.lastgroup, found[0]
-        if kind == "space":
-            spaced = True
-            continue
-        if len(out) >= MOST:
-            raise Unread("too long")
-        if kind == "num":
-            out.append(Token("num", _number(raw), raw, spaced))
-        elif kind == "repeat":
-            head, _, tail = raw.partition("\\")
-            out.append(Token("repeat", (head, re.sub(r"[^0-9]", "", tail)), raw, spaced))
-        elif kind == "op":
-            if raw == "$":
-                continue
-            out.append(_operator(raw, spaced))
-        elif kind == "word":
-            out += _word(raw, spaced)
-        elif raw in lexicon.DRESS:
-            spaced = True
-            continue
-        elif raw in lexicon.WRAPPERS:
-            inside, at = braced(text, at)
-            _wrapped(raw, inside, grouped, out, spaced, depth)
-        elif raw == "\\operatorname*" or raw == "\\color":
-            _, at = braced(text, at)
-        else:
-            out.append(_command(raw, spaced))
-        spaced = False
-
-
-def braced(text: str, at: int) -> tuple[str, int]:
-    """What stands in braces (or the one character) at a place, and the place after it."""
-    while at < len(text) and text[at] in " \n\t":
+        raw = raws[at]
         at += 1
-    if at >= len(text):
+        made = apart.get(raw) if spaced else plain.get(raw)
+        if made is None:
+            made = _read(raw, spaced)
+        if made:
+            out += made
+            spaced = False
+        elif raw in _WRAPPERS:
+            inside, at = _braced(raws, at)
+            if raw != "\\color" and raw != "\\operatorname*":
+                _wrapped(raw, inside, grouped, out, spaced, depth)
+            spaced = False
+        else:
+            spaced = True
+
+
+def _braced(raws: list[str], at: int) -> tuple[str, int]:
+    """What stands in braces (or the one piece) at a place, and the place after it."""
+    while at < len(raws) and raws[at].isspace():
+        at += 1
+    if at >= len(raws):
         raise Unread("an argument is missing")
-    if text[at] != "{":
-        if text[at] == "\\":
-            command = re.compile(r"\\[A-Za-z]+|\\.").match(text, at)
-            return (command[0], command.end()) if command else ("", at + 1)
-        return text[at], at + 1
+    if raws[at] != "{":
+        return raws[at], at + 1
     level = 0
-    for place in range(at, len(text)):
-        if text[place] == "{" and text[place - 1] != "\\":
+    for place in range(at, len(raws)):
+        if raws[place] == "{":
             level += 1
-        elif text[place] == "}" and text[place - 1] != "\\":
+        elif raws[place] == "}":
             level -= 1
             if level == 0:
-                return text[at + 1 : place], place + 1
+                return "".join(raws[at + 1 : place]), place + 1
     raise Unread("a brace is not closed")
 
 
 _EXACT = Fraction(0)
+_REPEATED = re.compile(r"([0-9]*\.[0-9]*)\\[a-z]+\s*\{?([0-9]+)\}?")
+
+
+def _digits(raw: str, spaced: bool) -> Token:
+    if "\\" in raw:
+        repeated = _REPEATED.fullmatch(raw)
+        if repeated:
+            return Token("repeat", (repeated[1], repeated[2]), raw, spaced)
+    return Token("num", ("num", *_number(raw)), raw, spaced)
 
 
 def _number(raw: str) -> tuple[Fraction, Fraction]:
@@ -154,16 +203,16 @@ def _number(raw: str) -> tuple[Fraction, Fraction]:
     whole, _, decimals = mantissa.partition(".")
     if not decimals and not exponent:
         return Fraction(int(whole)), _EXACT
-    place = Fraction(10) ** (int(exponent or 0) - len(decimals))
-    value = int((whole or "0") + decimals) * place
-    return value, place if decimals or int(exponent) < 0 else Fraction(0)
+    shift = int(exponent or 0) - len(decimals)
+    value = int((whole or "0") + decimals)
+    if shift < 0:
+        return Fraction(value, 10**-shift), Fraction(1, 10**-shift) if decimals or int(exponent) < 0 else _EXACT
+    return Fraction(value * 10**shift), Fraction(10**shift) if decimals else _EXACT
 
 
 def _operator(raw: str, spaced: bool) -> Token:
     if raw in lexicon.RELATIONS:
         return Token("rel", lexicon.RELATIONS[raw], raw, spaced)
-    if raw in _DOT_DOT:
-        return Token("op", "...", raw, spaced)
     return Token("op", "^" if raw == "**" else raw, raw, spaced)
 
 
@@ -201,7 +250,7 @@ def _word(raw: str, spaced: bool) -> list[Token]:
     parts = [p for p in _SPLIT.split(raw) if p]
     if len(parts) > 1 and all(len(p) == 1 or p == "pi" or p in lexicon.FUNCTIONS for p in parts):
         pieces = [t for p in parts for t in _word(p, False)]
-        return [pieces[0]._replace(spaced=spaced), *pieces[1:]]
+        return [pieces[0].at(spaced), *pieces[1:]]
     return [Token("word", raw, raw, spaced)]  # the parser knows whether it is a unit or a product of letters
 
 
@@ -241,6 +290,6 @@ def _wrapped(command: str, inside: str, grouped: bool, out: list[Token], spaced:
         out += _phrases(re.sub(r"[${}\\]", "", words).strip(), spaced)
     else:
         at = len(out)
-        _scan(words, grouped, out, depth + 1)
+        _scan(_PATTERNS[grouped].findall(words), grouped, out, depth + 1)
         if len(out) > at:
-            out[at] = out[at]._replace(spaced=True)
+            out[at] = out[at].at(spaced=True)

@@ -1,11 +1,10 @@
 """What stands around an atom: exponents, subscripts, arguments of functions, words and units after a number."""
 
-from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from guerdon_rewards import lexicon
 from guerdon_rewards.lexer import Token, Unread
-from guerdon_rewards.tree import ZERO, Node, call, is_clause, multiply, number, product_of, unit_like
+from guerdon_rewards.tree import Node, call, is_clause, multiply, number, product_of, unit_like
 from guerdon_rewards.units import is_unit
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ def argument(parser: "Parser") -> Node:
         return group(parser)
     token = parser.next
     if token.kind == "num" and len(token.raw) > 1 and token.raw.isdigit():  # \frac12
-        parser.tokens[parser.at] = Token("num", (Fraction(int(token.raw[1:])), ZERO), token.raw[1:], False)
+        parser.tokens[parser.at] = Token("num", number(int(token.raw[1:])), token.raw[1:], False)
         return number(int(token.raw[0]))
     if parser.accept("-"):
         return "neg", argument(parser)

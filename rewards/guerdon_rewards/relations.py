@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING
 
 from guerdon_rewards.evaluate import proportional
 from guerdon_rewards.facts import STRUCTURES, expression, facts
-from guerdon_rewards.regions import substituted
-from guerdon_rewards.statements import is_name, may_be_one
+from guerdon_rewards.regions import subjects_of, substituted
+from guerdon_rewards.statements import may_be_one
 from guerdon_rewards.tree import Node
 
 if TYPE_CHECKING:
@@ -51,17 +51,6 @@ def _about(name: Node, other: Node) -> bool:
     """Whether a statement without a definition may be about the name: no other letter stands on its own in it."""
     subjects = subjects_of(other)
     return not subjects or all(may_be_one(name, subject) for subject in subjects)
-
-
-def subjects_of(node: Node) -> list[Node]:
-    """The names that a collection's definitions or an inequality's solutions are about."""
-    if node[0] in ("or", "list"):
-        return [subject for n in node[1:] for subject in subjects_of(n)]
-    if node[0] == "rel" and node[1] in (("=",), ("in",), ("notin",)) and is_name(node[2][0]):
-        return [node[2][0]]
-    if node[0] == "rel" and "=" not in node[1]:
-        return [n for n in node[2] if n[0] in ("sym", "apply")]
-    return []
 
 
 def _as_relations(rule: "Comparison", a: Node, b: Node) -> Answer:

@@ -1,6 +1,7 @@
 """The value of a syntax tree at a point, node by node, within a budget."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from fractions import Fraction
 from threading import RLock
 from typing import Any
@@ -27,9 +28,10 @@ from guerdon_rewards.ball import (
     whole_power,
 )
 from guerdon_rewards.functions import FUNCTIONS, TRIGONOMETRIC
-from guerdon_rewards.letters import bound_name
+from guerdon_rewards.letters import bound_name, free_symbols
 from guerdon_rewards.tree import Node
 
+STEPS = frozenset(("floor", "ceil", "mod", "sign", "arg"))
 EFFORT = 6_000.0
 """What one question may cost, in units of roughly a microsecond."""
 MOST_TERMS = 5_000
@@ -328,12 +330,24 @@ def _integral(ev: Evaluation, node: Node) -> Value:
 
 
 def _limit(ev: Evaluation, node: Node) -> Value:
-    """An unknown that is linear in the body and depends on where the variable goes."""
+    """The body's value there where it is continuous; else an unknown, linear in the body, of where the variable goes."""
     _, variable, to, side, body = node
+    if bound_name(variable) not in free_symbols(body):
+        return ev.value(body)
+    if ("const", "oo") not in (to, to[1]) and _is_continuous(body):
+        with suppress(NoValue):
+            return ev.bound(variable, ev.value(to), body)
     target = {("const", "oo"): fmpq(17, 5), ("neg", ("const", "oo")): fmpq(-23, 7)}.get(to)
     goal = ev.value(to) if target is None else target
     weights = [ev.state.ball(goal) + fmpq(crc32(f"{side}{j}".encode()) % 1009, 64) for j in range(3)]
     return _unknown(ev, variable, body, weights)
+
+
+def _is_continuous(node: Node) -> bool:
+    """Wherever it has a value: no steps in it, and nothing unknown."""
+    if node[0] == "apply" or (node[0] == "call" and node[1] in STEPS):
+        return False
+    return all(_is_continuous(n) for n in node[1:] if isinstance(n, tuple) and n)
 
 
 def _unknown(ev: Evaluation, variable: Any, body: Node, weights: Sequence[Value]) -> Value:

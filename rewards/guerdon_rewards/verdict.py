@@ -138,8 +138,19 @@ def slow_pair(reference: str, answer: str) -> tuple[Any, Any] | None:
 
     for first in trees(plain(reference))[:1]:
         for second in trees(plain(answer))[:1]:
-            return for_sympy(first, second)
+            pair = for_sympy(first, second)
+            return pair if pair and any(map(_is_open, pair)) else None
     return None
+
+
+def _is_open(node: tuple[Any, ...]) -> bool:
+    """Whether calculus in it has no value that arithmetic finds: a limit, a derivative, no bounds or infinite ones."""
+    if node[0] in ("lim", "diff"):
+        return True
+    if node[0] in ("int", "sum", "prod"):
+        ends = [e for e in node[2:4] if e is not None]
+        return len(ends) < 2 or any(("const", "oo") in (e, e[-1]) for e in ends) or _is_open(node[4])
+    return any(_is_open(n) for n in node[1:] if isinstance(n, tuple) and n)
 
 
 @lru_cache(TREES)

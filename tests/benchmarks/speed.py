@@ -64,10 +64,7 @@ def one_mix(folder: Path, name: str, gsm8k: Path | None) -> None:
     items = {"gsm8k": lambda: mixes.gsm8k(pairs, gsm8k), "math": lambda: mixes.math(pairs),
              "latex": lambda: mixes.latex(pairs)}[name]()  # fmt: skip
     ours, peer = Timed("guerdon", _guerdon), Timed("math-verify", _math_verify)
-    for grader in (ours, peer):  # what is imported and compiled with the first calls
-        for gold, pred in (("12345", r"\boxed{12346}"), (r"\frac{12345}{7}", r"\boxed{\frac{12347}{7}}")):
-            with suppress(Exception):
-                grader.grade(Both(gold, pred, f"\\boxed{{{gold}}}", pred, False))
+    _warm_up(ours, peer)
     gc.collect()
     before = _children_seconds()
     for turn, part in enumerate(mixes.chunks(items, 24 if name != "latex" else TURN)):
@@ -75,6 +72,17 @@ def one_mix(folder: Path, name: str, gsm8k: Path | None) -> None:
             grader.run(part)
     ours.cpu += _children_seconds() - before
     print(json.dumps([_line(name, grader, peer, len(items)) for grader in (ours, peer)]))
+
+
+def _warm_up(*graders: Timed) -> None:
+    """What is imported, compiled and started with the first calls, guerdon's slow tier too; no text of the mixes."""
+    from guerdon.workers import isolated
+
+    isolated("guerdon_rewards.symbolic:warm_up", timeout=60.0)
+    for grader in graders:
+        for gold, pred in (("12345", r"\boxed{12346}"), (r"\frac{12345}{7}", r"\boxed{\frac{12347}{7}}")):
+            with suppress(Exception):
+                grader.grade(Both(gold, pred, f"\\boxed{{{gold}}}", pred, False))
 
 
 def _line(mix: str, grader: Timed, peer: Timed, count: int) -> list[object]:

@@ -1,0 +1,164 @@
+r"""The marks that writers make on purpose: `### 42 ###`, `#### 42`, `<answer>42</answer>`, `\boxed{42}`.
+
+Each function gives where its mark opens and what it holds. All are linear: possessive quantifiers, bounds, and boxes
+read from the end, where answers stand.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from guerdon_rewards.number import parse_number
+
+Method = Literal["hashes", "gsm8k", "boxed", "xml", "sentence", "clause", "last_number", "whole"]
+MARKS: tuple[Method, ...] = ("hashes", "gsm8k", "boxed", "xml")
+
+LONGEST_BOX = 10_000
+"""Characters of the longest box."""
+MOST_BOXES = 64
+"""Boxes beside each other that are joined."""
+MOST_OPEN = 200
+"""Marks at a text's end that are passed over, as they hold no answer."""
+
+Found = tuple[int, str] | None
+
+
+class Answer(NamedTuple):
+    """An answer as it was written, the method that found it, and the boxes that it was joined from, if so."""
+
+    text: str
+    how: Method
+    parts: tuple[str, ...] = ()
+
+
+def marked(text: str, methods: Sequence[Method]) -> Answer | None:
+    """The mark that opens last."""
+    at, content, how = -1, "", None
+    parts: tuple[str, ...] = ()
+    hashes = text.find("###")
+    if hashes != -1:
+        if "gsm8k" in methods and (found := _gsm8k(text)):
+            at, content, how = *found, "gsm8k"
+        alone = not text.startswith("####", hashes) or text.find("###", hashes + 4) != -1
+        if alone and "hashes" in methods and (found := _hashes(text, hashes)) and found[0] > at:
+            at, content, how = *found, "hashes"
+    if "xml" in methods and (found := _xml(text)) and found[0] > at:
+        at, content, how = *found, "xml"
+    if "boxed" in methods and (boxes := _boxes(text)) and boxes[0] > at:
+        content, how, parts = boxes[1], "boxed", boxes[2]
+    return Answer(content, how, parts) if how else None  # type: ignore[arg-type]
+
+
+_HASHES = re.compile(r"(?<!#)###(?!#)\s*+([^#\n]++)(?:###(?!#)|\s*+(?:\Z|###[ \t]*+(?:\n|\Z)))")
+_HEADING = re.compile(
+    r"(?:the )?(?:final )?(?:answer|solution|conclusion|result|explanation|summary|step)s?:?", re.IGNORECASE
+)
+
+
+def _hashes(text: str, at: int) -> Found:
+    found = ((m.start(), m[1].strip()) for m in _HASHES.finditer(text, at))
+    return last((at, content) for at, content in found if not _HEADING.fullmatch(content))
+
+
+_GSM8K = re.compile(r"(?<!#)####(?!#)[ \t]*+([^\n]++)")
+
+
+def _gsm8k(text: str) -> Found:
+    # a heading of Markdown looks the same: only a number, or the last line of all, is an answer
+    at = text.rfind("####")
+    if at == -1:
+        return None
+    end = len(text.rstrip())
+    if text[at - 1 : at] != "#" and text.find("\n", at, end) == -1 and (content := text[at + 4 : end].strip()):
+        return at, content
+    lines = [m for m in _GSM8K.finditer(text) if not m[1].isspace()][-1:-MOST_OPEN:-1]
+    return next(((m.start(), m[1].strip()) for m in lines if m.end() >= end or parse_number(m[1])), None)
+
+
+def _xml(text: str) -> Found:
+    end = text.rfind("</answer>")
+    if end == -1:
+        return None
+    start = text.rfind("<answer>", 0, end)
+    return (start, text[start + len("<answer>") : end].strip()) if start != -1 else None
+
+
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
+_BARE_BOX = re.compile(r"\\boxed\s*+(?P<content>[-+]?[\d.][^$\n\\{}]{0,40}+|\\[a-zA-Z]++(?:\{[^{}$\n]{0,40}+\}){0,2}+)")
+_BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
+_GLUE = r"[\s$,;&]|\\[()\[\]\\,;:! ]|\\q?quad\b|\\(?:text|mbox|textrm|mathrm)\s*\{[\s,]*+\}"
+_LEADS = r"(?:[A-Za-z](?:_\{?\w{1,8}\}?)?(?:\([A-Za-z]\))?\s*(?:=|\\in\b)\s*)?"
+_BESIDE = re.compile(
+    rf"(?:{_GLUE})*+{_LEADS}|[^.!?\n]{{0,40}}?\b(?:and|or|und|oder|et|ou|y)\b(?:{_GLUE}|\}})*+{_LEADS}|[\s$]*(?:和|或|、|，)[\s$]*"
+)
+"""What stands between two boxes that are one answer."""
+
+
+def _boxes(text: str) -> tuple[int, str, tuple[str, ...]] | None:
+    """Where the last closed box opens and what it holds, joined with the boxes beside it, and these one by one."""
+    at = stop = len(text)
+    box = None
+    for _ in range(MOST_OPEN):
+        at = _box_before(text, at)
+        if at == -1 or (box := _closed(text, at, stop)):
+            break
+        stop = at  # an open brace there: an earlier box can only close before it
+    if not box:
+        return None
+    first = _box_before(text, at)
+    if first == -1 or not box[1]:
+        return at, box[1], ()
+    parts, stop = [box[1]], at
+    for _ in range(MOST_BOXES):
+        beside = _closed(text, first, stop) if first != -1 else None
+        if not beside or not beside[1] or stop - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], stop):
+            break
+        if beside[1] not in parts:
+            parts.append(beside[1])
+        stop = first
+        first = _box_before(text, first)
+    parts.reverse()
+    return at, ", ".join(parts), tuple(parts) if len(parts) > 1 else ()
+
+
+def _box_before(text: str, stop: int) -> int:
+    at = text.rfind("box", 0, stop)
+    while at > 0:
+        if text[at - 1] == "\\" and text.startswith("ed", at + 3):
+            return at - 1
+        if text.startswith("\\f", at - 2):
+            return at - 2
+        at = text.rfind("box", 0, at)
+    return -1
+
+
+def _closed(text: str, at: int, stop: int) -> tuple[int, str] | None:
+    """Where the box at `at` ends, and its content; `None` if it is not closed before `stop`."""
+    if text.startswith("\\boxed{", at):
+        start = at + 7
+    elif opening := _BOX.match(text, at):
+        start = opening.end()
+    else:
+        bare = _BARE_BOX.match(text, at, stop)
+        return (bare.end(), bare["content"].strip().rstrip(".,;")) if bare else None
+    stop = min(stop, start + LONGEST_BOX)
+    close = text.find("}", start, stop)
+    if close != -1 and text.find("{", start, close) == -1 and text[close - 1] != "\\":
+        return close + 1, text[start:close].strip()
+    depth = 1
+    for brace in _BRACE.finditer(text, start, stop):
+        if brace[0] == "{":
+            depth += 1
+        elif brace[0] == "}":
+            depth -= 1
+            if not depth:
+                return brace.end(), text[start : brace.start()].strip()
+    return None
+
+
+def last(found: Iterable[tuple[int, str]]) -> Found:
+    """The last of them, if any."""
+    latest: Found = None
+    for latest in found:  # noqa: B007  the last one is what is wanted
+        pass
+    return latest

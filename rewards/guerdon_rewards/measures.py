@@ -1,0 +1,79 @@
+"""Quantities in syntax trees: a value with a unit, compound ones, and letters that stand for units."""
+
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from guerdon_rewards.facts import facts
+from guerdon_rewards.tree import Node, number
+from guerdon_rewards.units import omissible, same_unit, split_scale
+
+if TYPE_CHECKING:
+    from guerdon_rewards.compare import Comparison
+
+UNIT_LETTERS = frozenset("msghLNJWVK")
+"""Letters that an answer may have as its unit where the reference is a number: `5 m` for `5`."""
+
+
+def same_measures(rule: "Comparison", a: Node, b: Node) -> bool | None:
+    """Two values of which one at least has a unit in words."""
+    (value, unit), (other, other_unit) = _parted(a), _parted(b)
+    if not unit and not other_unit:
+        return None
+    if not unit or not other_unit:
+        if rule.strict or not omissible(unit or other_unit):
+            return False
+        return rule.same(value, other)
+    factor = same_unit(unit, other_unit)  # how many of the other unit one is
+    if factor is None:
+        return False
+    return rule.same(value if factor == 1 else ("mul", number(factor), value), other)
+
+
+def _parted(node: Node) -> tuple[Node, str]:
+    """A quantity's number and its unit, multiples such as `million` in the number."""
+    value, unit = unit_of(node)
+    scale, unit = split_scale(unit) if unit else (1, unit)
+    return (("mul", value, number(scale)) if scale > 1 else value), unit
+
+
+def unit_of(node: Node) -> tuple[Node, str]:
+    """A quantity's number and its unit; letters that stand for units (`25 m^2`) too."""
+    tag = node[0]
+    if tag == "unit":
+        return node[1], node[2]
+    if tag == "deg":
+        return node[1], "°"
+    if tag == "neg":
+        value, unit = unit_of(node[1])
+        return ("neg", value), unit
+    if tag == "add" and node[1][0] == "unit":
+        return _compound(node)
+    return in_letter(node)
+
+
+def in_letter(node: Node) -> tuple[Node, str]:
+    if node[0] == "mul" and len(node) == 3 and not facts(node[1]).letters:
+        last = node[2]
+        if last[0] == "sym" and last[1] in UNIT_LETTERS:
+            return node[1], last[1]
+        if last[0] == "pow" and last[1][0] == "sym" and last[1][1] in UNIT_LETTERS and last[2][0] == "num":
+            return node[1], f"{last[1][1]}^{last[2][1]}"
+    return node, ""
+
+
+def in_letters(rule: "Comparison", a: Node, b: Node) -> bool:
+    """An answer of `25 m^2` where the reference is 25."""
+    if facts(a).letters:
+        return False
+    value, unit = in_letter(b)
+    return bool(unit) and bool(rule.same(a, value))
+
+
+def _compound(node: Node) -> tuple[Node, str]:
+    """`1 hour 12 minutes`, in the last unit."""
+    parts = [n for n in node[1:] if n[0] == "unit"]
+    unit = parts[-1][2]
+    factors = [same_unit(p[2], unit) for p in parts]
+    if len(parts) < len(node) - 1 or None in factors:
+        return node, ""
+    return ("add", *(("mul", number(f or Fraction(1)), p[1]) for f, p in zip(factors, parts, strict=True))), unit
