@@ -34,6 +34,7 @@ def equivalence(
         strict: Units have to be there, `x = 5` is not 5, nothing is rounded, lists keep their order.
 
     Raises:
+        ValueError: the reference is empty; the task is at fault.
         RewardError: sympy took too long or died over this answer, or is not installed.
 
     >>> equivalence(r"So it is \boxed{\frac{\sqrt{8}}{2}}.", r"\sqrt{2}")
@@ -69,6 +70,8 @@ def _judged(wanted: str, given: str, strict: bool) -> tuple[float | None, str, s
 @lru_cache(1 << 14)
 def _reference(answer: str) -> Reference:
     text = reference(answer)
+    if not text:
+        raise ValueError("the reference answer is empty; map `answer` to the field that holds it")
     if _LETTER.fullmatch(text):
         return Reference(text, "choice")
     return Reference(text, "number" if _NUMBER.fullmatch(text) else "any")

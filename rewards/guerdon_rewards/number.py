@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ LARGEST = 300
 """Decimal digits before or after the point."""
 
 
+@lru_cache(1 << 12)
 def parse_number(text: str) -> Number | None:
     """The number that a text is, or `None` when it is anything else.
 

@@ -81,6 +81,8 @@ def _meets(got: Number, want: Number, relative: float, absolute: float) -> bool:
 
 
 def _close(got: Number, want: Number, relative: float, absolute: float) -> bool:
+    if got.value == want.value:
+        return True
     apart = abs(got.value - want.value)
     if want.value.denominator == 1:
         return apart <= Fraction(1, 10**6)

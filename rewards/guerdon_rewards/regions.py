@@ -3,11 +3,12 @@
 A region is a list of pieces `(low, low closed, high, high closed)` whose ends are syntax trees.
 """
 
-from collections.abc import Callable
-from fractions import Fraction
+from collections.abc import Callable, Iterable
 
-from guerdon_rewards.evaluate import constant_equal, free_symbols, less
-from guerdon_rewards.syntax import Node, number
+from guerdon_rewards.evaluate import constant_equal, identical, less
+from guerdon_rewards.facts import facts
+from guerdon_rewards.statements import is_name
+from guerdon_rewards.tree import Node, number
 
 Piece = tuple[Node, bool, Node, bool]
 Region = list[Piece]
@@ -28,13 +29,14 @@ class NoRegion(Exception):
 
 def is_region(node: Node) -> bool:
     """Whether it can only be meant as a set of reals: an interval, a union, an inequality."""
-    if node[0] in TAGS:
+    tag = node[0]
+    if tag in TAGS:
         return True
-    if node[0] == "rel":
-        return bool(INEQUALITIES.intersection(node[1])) and node[1].count("=") == 0
-    if node[0] in ("or", "list"):
+    if tag == "rel":
+        return not INEQUALITIES.isdisjoint(node[1]) and "=" not in node[1] or node[1] == ("notin",)
+    if tag == "or" or tag == "list":
         return any(is_region(n) for n in node[1:])
-    return node == ("empty",)
+    return False
 
 
 def region(node: Node) -> Region:
@@ -47,30 +49,95 @@ def region(node: Node) -> Region:
     if tag == "interval":
         return [(node[1], node[3] and not _infinite(node[1]), node[2], node[4] and not _infinite(node[2]))]
     if tag == "tuple" and len(node) == 3:
-        return [(node[1], False, node[2], False)]
+        return [_open(node[1], node[2])]
     if tag == "empty":
         return []
     if tag == "numberset" and node[1] == "R":
         return [LINE]
     if tag == "union":
-        return region(node[1]) + region(node[2])
+        return [p for n in node[1:] for p in region(n)]
     if tag == "inter":
         return intersection(region(node[1]), region(node[2]))
     if tag == "minus":
         return intersection(region(node[1]), complement(region(node[2])))
     if tag == "builder":
-        return region(node[2])
+        return _built(node)
     if tag == "rel":
         return _relation(node)
     if tag == "or":
         return [p for n in node[1:] for p in region(n)]
-    if tag == "list" and any(is_region(n) for n in node[1:]):
-        return _conditions([region(n) for n in node[1:]])
-    if tag in ("set", "list"):
-        return [p for n in node[1:] for p in region(n)]
-    if tag in ("num", "neg", "add", "mul", "div", "pow", "call", "const", "sym", "deg"):
+    if tag == "list":
+        return _list(node)
+    if tag == "set":
+        return [(n, True, n, True) for n in node[1:] if _is_value(n)]
+    if tag == "def":
+        return region(node[2])
+    if _is_value(node):
         return [(node, True, node, True)]
     raise NoRegion
+
+
+_VALUES = frozenset(("num", "neg", "add", "mul", "div", "pow", "call", "const", "sym", "deg", "percent", "repeat"))
+
+
+def _is_value(node: Node) -> bool:
+    if node[0] in _VALUES and not facts(node).structured:
+        return True
+    raise NoRegion
+
+
+def _open(low: Node, high: Node) -> Piece:
+    """`(a, b)`, which is a point where a is not below b."""
+    if not (facts(low).letters or facts(high).letters) and not _less(low, high):
+        raise NoRegion
+    return low, False, high, False
+
+
+def _built(node: Node) -> Region:
+    """`{x | x > 1}`, `{x in R | x > 1}`."""
+    variable = node[1]
+    if variable[0] == "rel":
+        if variable[1] != ("in",):
+            raise NoRegion
+        return intersection(region(variable[2][1]), region(node[2]))
+    if variable[0] != "sym":
+        raise NoRegion
+    subjects = subjects_of(node[2])
+    if any(s != variable for s in subjects):
+        raise NoRegion
+    return region(node[2])
+
+
+def _list(node: Node) -> Region:
+    """Conditions on one letter hold together; where they cannot, and intervals always, each on its own."""
+    parts = [region(n) for n in node[1:]]
+    if all(n[0] == "rel" for n in node[1:]):
+        return _conditions(parts)
+    pieces = [p for part in parts for p in part]
+    if len(tidy(pieces)) < len(pieces):
+        raise NoRegion
+    return pieces
+
+
+def subjects_of(node: Node) -> list[Node]:
+    """What statements are about: `x` in `1 < x`, `x in (1, 2)` or `x = 3`; nothing for intervals."""
+    if node[0] in ("or", "list"):
+        return [subject for n in node[1:] for subject in subjects_of(n)]
+    if node[0] == "def":
+        return [node[1]]
+    if node[0] == "rel":
+        at = _subject(node)
+        if at is not None:
+            return [node[2][at]]
+        letters = facts(node).letters
+        return [("sym", *letters)] if len(letters) == 1 else []
+    return []
+
+
+def same_subject(a: Node, b: Node) -> bool:
+    """Whether all that two statements are about is one thing."""
+    subjects = [*subjects_of(a), *subjects_of(b)]
+    return all(s == subjects[0] for s in subjects[1:])
 
 
 def same_region(a: Node, b: Node, same: Callable[[Node, Node], bool | None]) -> bool | None:
@@ -139,36 +206,60 @@ def _conditions(regions: list[Region]) -> Region:
     return tidy(together) or [p for one in regions for p in one]
 
 
+def _subject(node: Node) -> int | None:
+    """Where the letter or function stands that a relation is about."""
+    ops, operands = node[1], node[2]
+    if ops[0] in ("in", "notin", "=") and is_name(operands[0]):
+        return 0
+    names = [i for i, n in enumerate(operands) if n[0] in ("sym", "apply")]
+    if len(names) == 1:
+        return names[0]
+    if len(operands) == 3:
+        return 1 if 1 in names else None
+    known = [i for i in names if operands[i] in _UNKNOWNS]
+    return known[0] if len(known) == 1 else None
+
+
+_UNKNOWNS = frozenset(("sym", letter) for letter in "xyzt")
+
+
 def _relation(node: Node) -> Region:
     ops, operands = node[1], node[2]
     if ops[-1] == "in":
         return region(operands[-1])
-    if ops == ("=",) and operands[0][0] == "sym":
-        return region(operands[1])
+    if ops == ("notin",):
+        return complement(region(operands[1]))
+    if ops == ("=",) and operands[0][0] == "sym" and _is_value(operands[1]):
+        return [(operands[1], True, operands[1], True)]
     if not INEQUALITIES.issuperset(ops):
         raise NoRegion
-    together: Region = [LINE]
-    for op, left, right in zip(ops, operands, operands[1:], strict=False):
-        together = intersection(together, _inequality(op, left, right))
-    return together
+    at = _subject(node)
+    if at is None or not _stands_alone(operands, at):
+        return _solved(node)
+    if len(ops) == 1:
+        return [*_half(ops[0] if at == 0 else _FLIPPED.get(ops[0], ops[0]), operands[1 - at])]
+    if len(ops) != 2 or at != 1 or "!=" in ops:
+        raise NoRegion
+    return _between(ops, operands)
 
 
-def _inequality(op: str, left: Node, right: Node) -> Region:
-    """The solutions of a linear inequality in one letter."""
-    if left[0] == "sym" and not free_symbols(right) - {left[1]} and left[1] not in free_symbols(right):
-        bound = right
-    elif right[0] == "sym" and not free_symbols(left):
-        bound, op = left, _FLIPPED.get(op, op)
-    elif left[0] == "apply" and not free_symbols(right):
-        bound = right
-    elif right[0] == "apply" and not free_symbols(left):
-        bound, op = left, _FLIPPED.get(op, op)
-    elif left[0] == "sym" and right[0] != "sym" and left[1] not in free_symbols(right):
-        bound = right
-    elif right[0] == "sym" and left[0] != "sym" and right[1] not in free_symbols(left):
-        bound, op = left, _FLIPPED.get(op, op)
-    else:
-        bound, op = _solved(op, left, right)
+def _stands_alone(operands: tuple[Node, ...], at: int) -> bool:
+    own = facts(operands[at]).letters
+    return all(i == at or (facts(n).letters.isdisjoint(own) and _is_value(n)) for i, n in enumerate(operands))
+
+
+def _between(ops: tuple[str, ...], operands: tuple[Node, ...]) -> Region:
+    """`1 < x <= 2`, either way round; `1 < x > 2` is the part that both hold in."""
+    first, second = ops
+    if first[0] == second[0]:
+        low, high = (operands[0], first == "<="), (operands[2], second == "<=")
+        if first[0] == ">":
+            low, high = (operands[2], second == ">="), (operands[0], first == ">=")
+        return [(low[0], low[1] and not _infinite(low[0]), high[0], high[1] and not _infinite(high[0]))]
+    return intersection(_half(_FLIPPED[first], operands[0]), _half(second, operands[2]))
+
+
+def _half(op: str, bound: Node) -> Region:
     if op == "!=":
         return [(BELOW, False, bound, False), (bound, False, INFINITY, False)]
     if op in ("<", "<="):
@@ -176,9 +267,18 @@ def _inequality(op: str, left: Node, right: Node) -> Region:
     return [(bound, op == ">=" and not _infinite(bound), INFINITY, False)]
 
 
-def _solved(op: str, left: Node, right: Node) -> tuple[Node, str]:
+def _solved(node: Node) -> Region:
+    """The solutions of linear inequalities in one letter."""
+    together: Region = [LINE]
+    for op, left, right in zip(node[1], node[2], node[2][1:], strict=False):
+        bound, turned = _linear(op, left, right)
+        together = intersection(together, _half(turned, bound))
+    return together
+
+
+def _linear(op: str, left: Node, right: Node) -> tuple[Node, str]:
     difference: Node = ("add", left, ("neg", right))
-    letters = free_symbols(difference)
+    letters = facts(difference).letters
     if len(letters) != 1:
         raise NoRegion
     (letter,) = letters
@@ -186,16 +286,22 @@ def _solved(op: str, left: Node, right: Node) -> tuple[Node, str]:
     bend: Node = ("add", two, ("neg", ("mul", number(2), one)), zero)
     slope: Node = ("add", one, ("neg", zero))
     rising = less(number(0), slope)
+    line: Node = ("add", ("mul", slope, ("sym", letter)), zero)
     if not constant_equal(bend, number(0)) or rising is None or constant_equal(slope, number(0)):
+        raise NoRegion
+    if not identical(difference, line):
         raise NoRegion
     bound: Node = ("div", ("neg", zero), slope)
     return bound, op if rising else _FLIPPED.get(op, op)
 
 
 def substituted(node: Node, letter: str, value: Node) -> Node:
-    if node == ("sym", letter):
-        return value
-    return tuple(substituted(n, letter, value) if isinstance(n, tuple) else n for n in node)
+    """The tree with a value in a letter's place."""
+    if node[0] == "sym":
+        return value if node[1] == letter else node
+    if node[0] == "num":
+        return node
+    return tuple([substituted(n, letter, value) if n.__class__ is tuple and n else n for n in node])
 
 
 def _infinite(node: Node) -> bool:
@@ -207,7 +313,8 @@ def _less(a: Node, b: Node) -> bool:
         return False
     if a == BELOW or b == INFINITY:
         return True
-    answer = less(a, b)
+    first, second = facts(a).value, facts(b).value
+    answer = first < second if first is not None and second is not None else less(a, b)
     if answer is None:
         raise NoRegion
     return answer
@@ -221,7 +328,7 @@ def _empty(piece: Piece) -> bool:
     low, low_closed, high, high_closed = piece
     if low == BELOW or high == INFINITY:
         return False
-    if free_symbols(low) or free_symbols(high):
+    if facts(low).letters or facts(high).letters:
         return False
     return _less(high, low) or (_equal(low, high) and not (low_closed and high_closed))
 
@@ -264,7 +371,7 @@ def _same_piece(a: Piece, b: Piece, same: Callable[[Node, Node], bool | None]) -
 
 def _matched(a: Region, b: Region, same: Callable[[Node, Node], bool | None]) -> bool | None:
     if len(a) != len(b):
-        return None
+        return False
     left = list(b)
     for piece in a:
         for i, other in enumerate(left):
@@ -276,14 +383,11 @@ def _matched(a: Region, b: Region, same: Callable[[Node, Node], bool | None]) ->
     return True
 
 
-def _all(answers: "object") -> bool | None:
+def _all(answers: Iterable[bool | None]) -> bool | None:
     result: bool | None = True
-    for answer in answers:  # type: ignore[attr-defined]
+    for answer in answers:
         if answer is False:
             return False
         if answer is None:
             result = None
     return result
-
-
-ZERO = Fraction(0)
