@@ -4,6 +4,7 @@
 `50%`, lists in another order, a set for a list, an interval for an inequality.
 """
 
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -12,7 +13,7 @@ from guerdon_rewards.evaluate import constant_equal, identical, proportional
 from guerdon_rewards.facts import expression, facts
 from guerdon_rewards.relations import definitions, relations, renamed
 from guerdon_rewards.rounding import close, roughly
-from guerdon_rewards.statements import FALSE, plain, said
+from guerdon_rewards.statements import may_be_one, plain, said
 from guerdon_rewards.tree import EMPTY, Node, number
 from guerdon_rewards.words import number_word, same_words
 
@@ -22,6 +23,11 @@ MOST_WORK = 1500
 DEEPEST = 80
 """Structures within structures."""
 CALCULUS = frozenset(("lim", "int", "sum", "prod", "diff"))
+_STATEMENTS = frozenset(("rel", "or", "list"))
+_INTEGERS: Node = ("numberset", "Z")
+_LEFT_OUT = frozenset((_INTEGERS, ("numberset", "R")))
+_REMARK = re.compile(r"(?:any|for|where|when|with|whenever|such|given|as)\b(?!\W*[0-9])", re.IGNORECASE)
+"""How a remark begins that may be left out of an answer, or be added to it."""
 _NUMBER_SETS = {"R": "all real numbers"}
 
 
@@ -65,6 +71,10 @@ class Comparison:
     def _statements(self, a: Node, b: Node) -> Answer:
         if a[0] == "given" or b[0] == "given":
             return self._with_remarks(a, b)
+        if (a[0] == "list" or b[0] == "list") and "numberset" in facts(a).tags | facts(b).tags:
+            (first, domain), (second, other_domain) = lists.with_domain(a), lists.with_domain(b)
+            if domain or other_domain:
+                return self._with_domains(first, domain, second, other_domain)
         first, second = said(a), said(b)
         kinds = (first[0], second[0])
         if "false" in kinds:
@@ -97,22 +107,30 @@ class Comparison:
                 return relations(self, a, b)
             return lists.collections(self, a, b) if not self.strict else False
         if kind in lists.COLLECTIONS or other in lists.COLLECTIONS:
-            answer = lists.collections(self, a, b)
-            return True if answer is False and self._renamed(a, b) else answer
+            return lists.collections(self, a, b)
         if kind == "ratio" or other == "ratio":
             return lists.ratios(self, a, b)
         if kind == other == "numberset":
             return False
         return self._alike(a, b)
 
-    def _renamed(self, a: Node, b: Node) -> bool:
-        if self.strict:
+    def _with_domains(self, a: Node, domain: list[Node], b: Node, other_domain: list[Node]) -> Answer:
+        """`x = k pi, k in Z`: what the letter stands for may be left out, or be said of another letter."""
+        if domain and other_domain:
+            if sorted(domain) != sorted(other_domain):
+                return False
+        elif self.strict or not _LEFT_OUT.issuperset((*domain, *other_domain)):
             return False
-        whole = lists.whole_letters(a) or lists.whole_letters(b)
-        if not whole:
+        answer = self.same(a, b)
+        if answer or _INTEGERS not in (*domain, *other_domain):
+            return answer
+        return self._one_renamed(a, b) or answer
+
+    def _one_renamed(self, a: Node, b: Node) -> bool:
+        first, second = said(a), said(b)
+        if first[0] == second[0] == "def" and not may_be_one(first[1], second[1]):
             return False
-        first, second = lists._split(a)[0], lists._split(b)[0]
-        first, second = ((n[2] if n[0] == "def" else n) for n in (said(first), said(second)))
+        first, second = ((n[2] if n[0] == "def" else n) for n in (first, second))
         return renamed(self, first, second, whole=True)
 
     def _alike(self, a: Node, b: Node) -> Answer:
@@ -132,14 +150,14 @@ class Comparison:
         if a[0] == b[0]:
             answer = self.same(a[1], b[1])
             return answer if same_words(a[2], b[2]) else answer and None
-        if self.strict:
+        remark = a[2] if a[0] == "given" else b[2]
+        if self.strict or not _REMARK.match(remark):
             return False
-        (first, second), remark = ((a[1], b), a[2]) if a[0] == "given" else ((a, b[1]), b[2])
+        first, second = (a[1], b) if a[0] == "given" else (a, b[1])
         answer = self.same(first, second)
-        if answer or "integer" not in remark and "Z" not in remark:
+        if answer or ("integer" not in remark and "Z" not in remark):
             return answer
-        first, second = ((n[2] if n[0] == "def" else n) for n in (said(first), said(second)))
-        return True if renamed(self, first, second, whole=True) else answer
+        return self._one_renamed(first, second) or answer
 
     # structures that stand for others -------------------------------------------------------------------------------
 
@@ -158,7 +176,7 @@ class Comparison:
     def _regions(self, a: Node, b: Node) -> Answer:
         if a[0] == b[0] == "interval":
             return False if a[3:] != b[3:] else lists.in_order(self, a[1:3], b[1:3])
-        if self.strict and (a[0] == "rel") != (b[0] == "rel"):
+        if self.strict and (a[0] in _STATEMENTS) != (b[0] in _STATEMENTS):
             return False
         if a[0] == b[0] == "rel" and relations(self, a, b):
             return True
@@ -291,6 +309,6 @@ def _texts(a: Node, b: Node) -> Answer:
     if other[0] == "sym":
         return bool(text[1] == other[1])
     if other[0] == "numberset":
-        return other[1] in _NUMBER_SETS and same_words(text[1], _NUMBER_SETS[other[1]])
+        return bool(other[1] in _NUMBER_SETS and same_words(text[1], _NUMBER_SETS[other[1]]))
     value = facts(other).value
     return value is not None and number_word(text[1]) == value

@@ -16,7 +16,11 @@ KEPT = 1 << 12
 
 
 class Facts:
-    """`tags` holds the relations' signs too, and "decimal" for numbers with decimals; `letters` are free; `value` is None for all but plain rational numbers."""
+    """What is known of a tree.
+
+    `tags` holds the relations' signs too, and "decimal" for numbers with decimals; `letters` are free; `value` is None
+    for all but plain rational numbers.
+    """
 
     __slots__ = ("_value", "expression", "letters", "node", "structured", "tags")
 
@@ -47,7 +51,7 @@ class Facts:
     def value(self) -> Fraction | None:
         if self._value is False:
             self._value = None if self.letters or not _PLAIN.issuperset(self.tags) else _exact(self.node)
-        return self._value  # type: ignore[return-value]
+        return self._value
 
 
 _PLAIN = frozenset(("neg", "add", "mul", "div", "pow", "decimal"))

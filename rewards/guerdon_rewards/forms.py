@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from guerdon_rewards import lexicon
 from guerdon_rewards.lexer import Unread
 from guerdon_rewards.operands import argument, exponent, function, group, group_any, letters, phrase, root, symbol
-from guerdon_rewards.tree import EMPTY, Node, flat, multiply, number
+from guerdon_rewards.tree import DEEPEST, EMPTY, Node, flat, multiply, number
 
 if TYPE_CHECKING:
     from guerdon_rewards.syntax import Parser
@@ -21,7 +21,7 @@ def atom(parser: "Parser") -> Node:
     if kind == "num":
         return value  # type: ignore[return-value]
     if kind == "sym":
-        return symbol(parser, str(value))
+        return symbol(parser, str(value)) if parser.tokens[parser.at].value == "(" else ("sym", value)
     if kind == "repeat":
         return "repeat", *value  # type: ignore[misc]
     if kind == "const":
@@ -38,7 +38,12 @@ def atom(parser: "Parser") -> Node:
     if kind == "op":
         read = READERS.get(str(value))
         if read:
-            return parser.nested(lambda: read(parser, str(value)))
+            parser.depth += 1
+            if parser.depth > DEEPEST:
+                raise Unread("nested too deep")
+            node = read(parser, str(value))
+            parser.depth -= 1
+            return node
     raise Unread(f"unexpected {token.raw or 'end'}")
 
 
@@ -289,5 +294,5 @@ READERS: dict[str, Callable[["Parser", str], Node]] = {
     "\\prod": _sum_or_product, "\\emptyset": _nothing, "\\varnothing": _nothing, "\\angle": _skip,
     "\\triangle": _skip, "\\neg": _not, "\\lnot": _not, "\\lbrace": _braces,
 }  # fmt: skip
-READERS |= {name: _fraction for name in lexicon.FRACTIONS} | {name: _binomial for name in lexicon.BINOMIALS}
-READERS |= {name: _marked for name in lexicon.MARKS} | {name: _fence for name in lexicon.FENCES}
+READERS |= dict.fromkeys(lexicon.FRACTIONS, _fraction) | dict.fromkeys(lexicon.BINOMIALS, _binomial)
+READERS |= dict.fromkeys(lexicon.MARKS, _marked) | dict.fromkeys(lexicon.FENCES, _fence)

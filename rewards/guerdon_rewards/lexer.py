@@ -19,12 +19,12 @@ class Unread(Exception):
 
 
 class Token:
-    """`kind`: num sym func const op text word rel set numberset repeat end. A number's `value` is its node, else a name.
+    """`kind`: num sym func const op text word rel set numberset repeat end. `value`: a name, or a number's node.
 
     Tokens are shared between texts: never change one.
     """
 
-    __slots__ = ("kind", "value", "raw", "spaced", "ends")
+    __slots__ = ("ends", "kind", "raw", "spaced", "value")
 
     def __init__(self, kind: str, value: object, raw: str, spaced: bool) -> None:
         self.kind = kind
@@ -64,6 +64,7 @@ _SIMPLE = re.compile(r"\{,\}|,\\!\s*+(?=[0-9])|\\!|\\q?quad(?=[a-z])")
 _DOUBLED = re.compile(r"\\\\(?=left|right|frac|dfrac|text|sqrt|pi|cup|in\b|boxed|infty|cdot|times|quad|circ|%|\()")
 _INTEGRAND = re.compile(r"(?<![A-Za-z\\])d\s*+([A-Za-z])(?![A-Za-z])|\\mathrm\s*\{\s*d\s*\}\s*([A-Za-z])(?![A-Za-z])")
 _UNIT_NAMES = frozenset(("min", "sec", "max", "deg", "ch"))
+_NO_ARGUMENT = frozenset(("end", "rel", "text", "word"))
 _ARGUMENTS = frozenset("( { [ _ ^ - \\frac \\sqrt |".split())
 _DOT_DOT = frozenset(("\\ldots", "\\cdots", "\\dots", "...", "\\vdots", "\\ddots", "\\dotsc", "\\dotsb"))
 _WORD_FUNCTIONS = sorted((n for n in lexicon.FUNCTIONS if len(n) > 1), key=len, reverse=True)
@@ -94,7 +95,7 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
     _scan(raws, grouped, out, 0)
     if len(out) > MOST:
         raise Unread("too long")
-    out.append(_END)
+    out += (_END, _END, _END)  # so that the parser may look ahead
     if not _UNIT_NAMES.isdisjoint(raws):
         _units(out)
     return out
@@ -105,9 +106,8 @@ def _units(out: list[Token]) -> None:
     for i, token in enumerate(out):
         if token.kind == "func" and token.raw in _UNIT_NAMES:
             after = out[i + 1]
-            if after.kind in ("end", "rel", "text", "word") or (after.kind == "op" and after.value not in _ARGUMENTS) or (
-                after.kind == "num" and token.raw == "min"
-            ):
+            alone = after.kind in _NO_ARGUMENT or (after.kind == "op" and after.value not in _ARGUMENTS)
+            if alone or (after.kind == "num" and token.raw == "min"):
                 out[i] = Token("word", token.raw, token.raw, token.spaced)
 
 

@@ -36,7 +36,6 @@ def in_order(rule: "Comparison", items: Iterable[Node], others: Iterable[Node]) 
 
 
 def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
-    a, b = _without_domain(rule, a, b)
     kind, items = _items(a)
     other_kind, others = _items(b)
     if len(items) > MOST or len(others) > MOST:
@@ -49,38 +48,24 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
         items, others = _distinct(rule, items), _distinct(rule, others)
     if len(items) != len(others):
         return False
-    if rule.strict and kind == other_kind == "list" and a[0] == b[0] == "list":
-        return in_order(rule, items, others)
-    if kind == other_kind == "list" and _names_differ(items) != _names_differ(others):
-        return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
+    if kind == other_kind == "list":
+        named, other_named = _names_differ(items), _names_differ(others)
+        if named != other_named or (rule.strict and a[0] == b[0] == "list" and not named):
+            return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
     return unordered(rule, items, others)
 
 
-def _without_domain(rule: "Comparison", a: Node, b: Node) -> tuple[Node, Node]:
-    """`x = k pi, k in Z`: what the letter stands for may be left out."""
-    first, second = _split(a), _split(b)
-    if rule.strict or bool(first[1]) == bool(second[1]):
-        return a, b
-    return first[0], second[0]
-
-
-def _split(node: Node) -> tuple[Node, list[Node]]:
+def with_domain(node: Node) -> tuple[Node, list[Node]]:
+    """A list without what it says of a letter in it, and that: `x = k pi, k in Z`."""
     if node[0] != "list":
         return node, []
-    domains = [n for n in node[1:] if n[0] == "rel" and n[1] == ("in",) and n[2][1] in _DOMAINS]
+    said_of = [n for n in node[1:] if n[0] == "rel" and n[1] == ("in",) and n[2][0][0] == "sym"]
+    domains = [n for n in said_of if n[2][1][0] == "numberset"]
     rest = [n for n in node[1:] if n not in domains]
-    letters = {n[2][0][1] for n in domains if n[2][0][0] == "sym"}
+    letters = {n[2][0][1] for n in domains}
     if not domains or not rest or not all(letters <= facts(n).letters for n in rest):
         return node, []
-    return (rest[0] if len(rest) == 1 else ("list", *rest)), domains
-
-
-_DOMAINS = frozenset((("numberset", "Z"), ("numberset", "R")))
-
-
-def whole_letters(node: Node) -> frozenset[str]:
-    """The letters that a list says to be integers: `x = k pi, k in Z`."""
-    return frozenset(n[2][0][1] for n in _split(node)[1] if n[2][0][0] == "sym" and n[2][1][1] == "Z")
+    return (rest[0] if len(rest) == 1 else ("list", *rest)), [n[2][1] for n in domains]
 
 
 def _tuples(rule: "Comparison", first: tuple[str, list[Node]], second: tuple[str, list[Node]]) -> Answer:
@@ -274,10 +259,10 @@ def _is_linear(term: Node, names: list[str]) -> bool:
     if term[0] == "neg":
         return _is_linear(term[1], names)
     if term[0] == "mul":
-        return sum(n[0] == "sym" and n[1] in names for n in term[1:]) == 1
+        return len([n for n in term[1:] if n[0] == "sym" and n[1] in names]) == 1
     if term[0] == "div":
         return _is_linear(term[1], names) and not facts(term[2]).letters.intersection(names)
-    return term[0] == "sym"
+    return bool(term[0] == "sym")
 
 
 def ratios(rule: "Comparison", a: Node, b: Node) -> Answer:

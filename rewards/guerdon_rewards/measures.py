@@ -18,7 +18,7 @@ def same_measures(rule: "Comparison", a: Node, b: Node) -> bool | None:
     """Two values of which one at least has a unit in words."""
     (value, unit), (other, other_unit) = _parted(a), _parted(b)
     if not unit and not other_unit:
-        return None
+        return rule.same(value, other) if value is not a or other is not b else None
     if not unit or not other_unit:
         if rule.strict or not omissible(unit or other_unit):
             return False

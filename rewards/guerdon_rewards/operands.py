@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from guerdon_rewards import lexicon
 from guerdon_rewards.lexer import Token, Unread
-from guerdon_rewards.tree import Node, call, is_clause, multiply, number, product_of, unit_like
+from guerdon_rewards.tree import LEAVES, Node, call, is_clause, leaf, multiply, number, product_of, unit_like
 from guerdon_rewards.units import is_unit
 
 if TYPE_CHECKING:
@@ -68,6 +68,10 @@ def group_any(parser: "Parser") -> None:
 
 def group(parser: "Parser") -> Node:
     parser.expect("{")
+    first = parser.tokens[parser.at]
+    if first.kind in LEAVES and parser.tokens[parser.at + 1].value == "}":
+        parser.at += 2
+        return leaf(first)
     bars, parser.bars = parser.bars, 0
     node = parser.nested(parser.listing)
     parser.bars = bars

@@ -33,7 +33,7 @@ def is_region(node: Node) -> bool:
     if tag in TAGS:
         return True
     if tag == "rel":
-        return not INEQUALITIES.isdisjoint(node[1]) and "=" not in node[1] or node[1] == ("notin",)
+        return (not INEQUALITIES.isdisjoint(node[1]) and "=" not in node[1]) or node[1] == ("notin",)
     if tag == "or" or tag == "list":
         return any(is_region(n) for n in node[1:])
     return False
@@ -309,9 +309,9 @@ def _infinite(node: Node) -> bool:
 
 
 def _less(a: Node, b: Node) -> bool:
-    if a == b or a == INFINITY or b == BELOW:
+    if a == b or INFINITY == a or BELOW == b:
         return False
-    if a == BELOW or b == INFINITY:
+    if BELOW == a or INFINITY == b:
         return True
     first, second = facts(a).value, facts(b).value
     answer = first < second if first is not None and second is not None else less(a, b)
@@ -321,7 +321,7 @@ def _less(a: Node, b: Node) -> bool:
 
 
 def _equal(a: Node, b: Node) -> bool:
-    return a == b or not (_infinite(a) or _infinite(b)) and bool(constant_equal(a, b))
+    return a == b or (not (_infinite(a) or _infinite(b)) and bool(constant_equal(a, b)))
 
 
 def _empty(piece: Piece) -> bool:

@@ -44,7 +44,7 @@ def definitions(rule: "Comparison", a: Node, b: Node) -> Answer:
 
 
 def _is_equation(node: Node) -> bool:
-    return node[0] == "rel" and node[1] == ("=",)
+    return bool(node[0] == "rel" and node[1] == ("=",))
 
 
 def _about(name: Node, other: Node) -> bool:
@@ -68,7 +68,7 @@ def _two_definitions(rule: "Comparison", a: Node, b: Node) -> Answer:
         answer = rule.same(a[2], b[2])
         if answer:
             return True
-        if first == second and renamed(rule, a[2], b[2]):
+        if first == second and not rule.strict and renamed(rule, a[2], b[2]):
             return True
         if not facts(a).letters & facts(b[2]).letters and first != second:
             return answer

@@ -4,8 +4,9 @@ from fractions import Fraction
 
 from flint import acb, fmpq
 
-from guerdon_rewards.evaluate import TooBig, Undefined, Unsupported, evaluate, free_symbols
-from guerdon_rewards.syntax import Node
+from guerdon_rewards.evaluate import TooBig, Undefined, Unsupported, evaluate
+from guerdon_rewards.facts import facts
+from guerdon_rewards.tree import Node
 
 SHOWN = 3
 """Significant digits of a reference that may be rounded."""
@@ -105,11 +106,11 @@ def _above(value: fmpq | acb) -> Fraction | None:
 def roughly(reference: Node, answer: Node) -> bool:
     """Whether expressions with letters agree as well as the reference's rounded coefficients can say."""
     own = set(_decimals(answer))
-    shown = [decimal(d) for d in _decimals(reference) if d not in own]
-    if not shown or min(d[1] for d in shown) < COEFFICIENTS:
+    digits = [found[1] for d in _decimals(reference) if d not in own and (found := decimal(d))]
+    if not digits or min(digits) < COEFFICIENTS:
         return False
-    letters = sorted(free_symbols(reference) | free_symbols(answer))
-    allowed = sum((Fraction(15, 10**digits) for _, digits in shown), Fraction(0))
+    letters = sorted(facts(reference).letters | facts(answer).letters)
+    allowed = sum((Fraction(15, 10**n) for n in digits), Fraction(0))
     for k in range(POINTS):
         point = {name: fmpq(2 * k + i + 1, 17 + 2 * i) for i, name in enumerate(letters)}
         try:

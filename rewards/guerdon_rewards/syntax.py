@@ -19,13 +19,24 @@ from collections.abc import Callable
 
 from guerdon_rewards import forms, lexicon, operands
 from guerdon_rewards.lexer import Token, Unread, tokens
-from guerdon_rewards.tree import EMPTY, Node, add, is_clause, is_condition, multiply, number, proper, unit_like
+from guerdon_rewards.tree import (
+    DEEPEST,
+    EMPTY,
+    LEAVES,
+    Node,
+    add,
+    is_clause,
+    is_condition,
+    multiply,
+    number,
+    proper,
+    unit_like,
+)
 
 __all__ = ["EMPTY", "Node", "Unread", "number", "parse"]
 
-DEEPEST = 60
-"""Nested brackets, fractions and the like."""
-
+_MARKS_ABOVE = frozenset(("c", "T"))
+_CLOSERS = frozenset((")", "]", "\\}", "\\rbrack", "}"))
 _LOGIC = {"\\wedge": "\\and", "\\land": "\\and", "\\vee": "\\or", "\\lor": "\\or"}
 _ADVERBS = frozenset(("only", "so", "thus", "hence", "therefore", "then"))
 _SIGN_KINDS = frozenset(("op", "rel", "set"))
@@ -52,19 +63,19 @@ def parse(text: str, grouped: bool = True) -> Node:
     >>> parse(r"\frac12 x")
     ('mul', ('div', ('num', Fraction(1, 1), Fraction(0, 1)), ('num', Fraction(2, 1), Fraction(0, 1))), ('sym', 'x'))
     """
-    return Parser(tokens(text, grouped)).whole()
+    return Parser(tokens(text, grouped), "\\" in text).whole()
 
 
 class Parser:
     """`at` is the next token; every method reads what its name says and leaves `at` behind it."""
 
-    def __init__(self, stream: list[Token]) -> None:
+    def __init__(self, stream: list[Token], latex: bool = False) -> None:
         self.tokens = stream
         self.at = 0
         self.depth = 0
         self.bars = 0  # open |...|
         self.ratios = True  # a colon is one of a ratio, not of a set
-        self.latex = any(t.raw[0:1] == "\\" for t in stream)
+        self.latex = latex
 
     @property
     def next(self) -> Token:
@@ -102,19 +113,25 @@ class Parser:
     # an answer ------------------------------------------------------------------------------------------------------
 
     def whole(self) -> Node:
-        self.label()
         node = self.listing()
+        if self.tokens[self.at].kind == "end":
+            return node
         while self.accept(".", ",", ";", "!", "\\\\", "?", "\\blacksquare", "\\square", "\\Box", "\\qed"):
             pass
         if self.next.kind == "text" and is_clause(self.next):
-            return "given", node, " ".join(t.raw for t in self.tokens[self.at : -1])
+            return "given", node, " ".join(t.raw for t in self.tokens[self.at :]).rstrip()
         if self.next.kind != "end":
             raise Unread(f"unexpected {self.next.raw}")
         return node
 
     def listing(self) -> Node:
         """Statements between commas, `and`, `or`."""
-        items, words = [self.statement()], set()
+        first = self.statement()
+        token = self.tokens[self.at]
+        return first if token.kind == "end" or (token.value in _CLOSERS and token.kind == "op") else self.several(first)
+
+    def several(self, first: Node) -> Node:
+        items, words = [first], set()
         groups: list[int] = []  # where semicolons stand
         commas = 0
         while True:
@@ -162,11 +179,16 @@ class Parser:
 
     def statement(self) -> Node:
         """A chain of relations; a label before it (`Minimum: 1`) is dropped."""
-        self.label()
+        token = self.tokens[self.at]
+        if token.kind in ("text", "word") or token.value == "\\angle":
+            self.label()
         first = self.sets()
+        token = self.tokens[self.at]
+        if token.kind != "rel" and token.value != "\\pmod":
+            return first
         ops: list[str] = []
         sides = [first]
-        while self.next.kind == "rel":
+        while self.tokens[self.at].kind == "rel":
             op = str(self.take().value)
             if op == "=" and self.next.kind == "end" and not ops:
                 return first
@@ -175,8 +197,6 @@ class Parser:
         if self.accept("\\pmod"):
             modulus = operands.argument(self)
             return "rel", (*ops, "mod"), (*sides, modulus)
-        if not ops:
-            return first
         return "rel", tuple(ops), tuple(sides)
 
     def remark(self) -> None:
@@ -194,8 +214,6 @@ class Parser:
                 return
 
     def label(self) -> None:
-        if self.tokens[self.at].kind not in ("text", "word", "op"):
-            return
         while self.next.kind in ("text", "word") and str(self.next.value).lower() in _ADVERBS:
             self.at += 1
         mark = self.at
@@ -211,7 +229,7 @@ class Parser:
     def sets(self) -> Node:
         """Unions, intersections and differences of sets; ratios."""
         node = self.ratio()
-        while self.next.kind == "set":
+        while self.tokens[self.at].kind == "set":
             op = str(self.take().value)
             node = (op, node, self.ratio())
         return node
@@ -229,11 +247,15 @@ class Parser:
     # arithmetic -----------------------------------------------------------------------------------------------------
 
     def sum(self) -> Node:
-        return self.nested(self._sum)
-
-    def _sum(self) -> Node:
         token = self.tokens[self.at]
-        terms = [] if token.value in _SIGNS and token.kind == "op" else [self.product()]
+        if token.kind == "op" and token.value in _SIGNS:
+            terms: list[Node] = []
+        else:
+            first = self.product()
+            token = self.tokens[self.at]
+            if token.kind != "op" or token.value not in _SIGNS:
+                return first
+            terms = [first]
         while True:
             token = self.tokens[self.at]
             if token.kind != "op" or token.value not in _SIGNS:
@@ -249,10 +271,13 @@ class Parser:
 
     def signed(self) -> Node:
         """A term after a sign, which may have signs of its own: `14 + -1i`."""
+        token = self.tokens[self.at]
+        if token.kind != "op" or token.value not in _SIGNS:
+            return self.product()
         if self.accept("-"):
-            return "neg", self.signed()
+            return "neg", self.nested(self.signed)
         if self.accept("+"):
-            return self.signed()
+            return self.nested(self.signed)
         if self.accept("\\pm"):
             return "pm", None, self.product()
         return self.product()
@@ -261,6 +286,8 @@ class Parser:
         node = self.factor()
         while True:
             token = self.tokens[self.at]
+            if token.ends:
+                return node
             kind = token.kind
             if kind == "op":
                 value = token.value
@@ -312,7 +339,7 @@ class Parser:
 
     def sign_factor(self) -> Node:
         if self.accept("-"):
-            return "neg", self.sign_factor()
+            return "neg", self.nested(self.sign_factor)
         self.accept("+")
         return self.factor()
 
@@ -346,11 +373,19 @@ class Parser:
         return multiply(before, after)
 
     def factor(self) -> Node:
-        return self.postfix(self.atom())
+        token = self.tokens[self.at]
+        if token.kind == "num":
+            self.at += 1
+            node: Node = token.value  # type: ignore[assignment]
+        else:
+            node = forms.atom(self)
+        return node if self.tokens[self.at].ends else self.postfix(node)
 
     def postfix(self, node: Node) -> Node:
         while True:
             token = self.tokens[self.at]
+            if token.ends:
+                return node
             value = token.value
             if token.kind != "op":
                 if token.kind in ("text", "word") and str(value).lower() in ("percent", "pct"):
@@ -389,6 +424,13 @@ class Parser:
         return ("apply", name, *operands.arguments(self)) if self.sees("(") else ("sym", name)
 
     def power(self, base: Node) -> Node:
+        first = self.tokens[self.at]
+        if first.kind == "num" or (first.kind in LEAVES and first.value not in _MARKS_ABOVE):
+            return "pow", base, operands.exponent(self)
+        if first.kind == "op" and first.value == "{" and self.tokens[self.at + 2].value == "}":
+            inner = self.tokens[self.at + 1]
+            if inner.kind == "num" or (inner.kind in LEAVES and inner.value not in _MARKS_ABOVE):
+                return "pow", base, operands.group(self)
         if self.sees("\\circ", "\u00b0", "\\degree"):
             self.at += 1
             return "deg", base

@@ -7,12 +7,22 @@ from guerdon_rewards import lexicon
 from guerdon_rewards.lexer import Token
 
 Node = tuple[Any, ...]
+DEEPEST = 40
+"""Nested brackets, fractions and the like."""
 ZERO, ONE = Fraction(0), Fraction(1)
 EMPTY: Node = ("empty",)
 
 
 def number(value: int | Fraction) -> Node:
     return "num", Fraction(value), ZERO
+
+
+LEAVES = frozenset(("num", "sym", "const"))
+
+
+def leaf(token: Token) -> Node:
+    """The node of one token of the kinds in LEAVES."""
+    return token.value if token.kind == "num" else (token.kind, token.value)  # type: ignore[return-value]
 
 
 def is_clause(token: Token) -> bool:

@@ -48,15 +48,16 @@ FAR = 0.02
 
 
 def _numbers(a: re.Match[str], b: re.Match[str]) -> bool | None:
-    """Two plain numbers; None where one may be a list, or rounded."""
+    """Two plain numbers; None where both may be lists, or one was rounded."""
+    lists = a[2] and b[2]
     first, second = a[0].replace(",", ""), b[0].replace(",", "")
     if not (a[3] or b[3]):
         same = int(first) == int(second)
-        return same or (None if a[2] or b[2] else False)
+        return same or (None if lists else False)
     if first == second:
         return True
     x, y = float(first), float(second)
-    return False if abs(x - y) > FAR * max(abs(x), abs(y)) and not (a[2] or b[2]) else None
+    return False if abs(x - y) > FAR * max(abs(x), abs(y)) and not lists else None
 
 
 _SPACES = re.compile(r"\s+")
