@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from guerdon_rewards import units, words
+from guerdon_rewards import quantity, units, words
 
 F = Fraction
 
@@ -179,7 +179,7 @@ def test_multiples_in_a_unit() -> None:
     ],
 )  # fmt: skip
 def test_quantities(text: str, value: int | Fraction, unit: str) -> None:
-    found = units.quantity(text)
+    found = quantity.quantity(text)
     assert found is not None
     factor = units.same_unit(found.unit, unit)
     assert factor is not None
@@ -196,12 +196,12 @@ def test_quantities(text: str, value: int | Fraction, unit: str) -> None:
     ],
 )  # fmt: skip
 def test_no_quantities(text: str) -> None:
-    assert units.quantity(text) is None
+    assert quantity.quantity(text) is None
 
 
 def test_a_quantity_knows_its_decimals_and_parts() -> None:
-    assert units.quantity("$0.40") == (F(2, 5), "$", F(1, 100), 1)
-    assert units.quantity("5 ft 2 in") == (62, "in", 0, 2)
+    assert quantity.quantity("$0.40") == (F(2, 5), "$", F(1, 100), 1)
+    assert quantity.quantity("5 ft 2 in") == (62, "in", 0, 2)
 
 
 @pytest.mark.parametrize(
@@ -220,9 +220,9 @@ def test_a_quantity_knows_its_decimals_and_parts() -> None:
     ],
 )
 def test_times_of_day(a: str, b: str, same: bool) -> None:
-    one, other = units.time_of_day(a), units.time_of_day(b)
+    one, other = quantity.time_of_day(a), quantity.time_of_day(b)
     assert one and other
-    assert units.same_time(one, other) is units.same_time(other, one) is same
+    assert quantity.same_time(one, other) is quantity.same_time(other, one) is same
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_times_of_day(a: str, b: str, same: bool) -> None:
     ],
 )
 def test_the_same_quantity(a: str, b: str, same: bool | None) -> None:
-    assert units.same_quantity(a, b) is units.same_quantity(b, a) is same
+    assert quantity.same_quantity(a, b) is quantity.same_quantity(b, a) is same
 
 
 @pytest.mark.parametrize(
     "text", ["7", "7.30", "25:00", "3:4", "13:00 pm", "12:75", "7:30 x", "12 am on the next day", "am"]
 )
 def test_no_times_of_day(text: str) -> None:
-    assert units.time_of_day(text) is None
+    assert quantity.time_of_day(text) is None
 
 
 @pytest.mark.parametrize(
@@ -392,7 +392,7 @@ HOSTILE = [
 @pytest.mark.parametrize(
     "read",
     [
-        units.is_unit, units.omissible, units.split_scale, units.quantity, units.time_of_day, words.number_word,
+        units.is_unit, units.omissible, units.split_scale, quantity.quantity, quantity.time_of_day, words.number_word,
         words.ordinal,
         words.choice, words.choices, lambda t: units.same_unit(t, "cm"), lambda t: words.same_words(t, "odd"),
     ],

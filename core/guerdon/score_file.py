@@ -72,7 +72,7 @@ def score_file(
         pace = Pace()
         with closing(_in_order(pace.chunks(rows), crew.score, threads, AHEAD * workers)) as chunks:
             for chunk, (scored, seconds) in chunks:
-                out.write(b"".join(s.line for s in scored))
+                out.write(b"".join(line for line, *_ in scored))
                 totals.add(chunk, scored)
                 pace.took(len(chunk), seconds)
                 read_so_far = fraction()

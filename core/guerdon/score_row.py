@@ -49,15 +49,10 @@ class Columns(NamedTuple):
         return f"{self.file}, {f'line {at}' if isinstance(at, int) else at}"
 
 
-class Scored(NamedTuple):
-    """An output line (empty where none is wanted), and what the summary needs of it."""
-
-    line: bytes
-    figures: list[tuple[float | Failure | None, float]]
-    """Of each reward its value, nothing or why there is none, and the seconds that it took."""
-    reward: float | None
-    replaced: tuple[str, ...] = ()
-    """Columns of the input that guerdon's own took the place of."""
+Scored = tuple[bytes, list[tuple[float | Failure | None, float]], float | None, tuple[str, ...]]
+"""A row's output line, empty where none is wanted; of each reward its value, nothing or why there is none, and the
+seconds that it took; the weighted sum; the columns of the input that guerdon's own took the place of. It is plain
+because a million of them are sent."""
 
 
 def scorer(rewards: Sequence[Named], columns: Columns, written: bool) -> Callable[[Row], Scored]:
@@ -92,10 +87,10 @@ def finished(row: Row, fields: Fields, rewards: Sequence[Named], scores: Sequenc
     reward = sum(given) if given else None
     figures = [(s.error or s.value, s.seconds) for s in scores]
     if not written:
-        return Scored(b"", figures, reward)
+        return b"", figures, reward, ()
     new = added({r.name: s for r, s in zip(rewards, scores, strict=True)}, reward)
     replaced = tuple(c for c in ADDED if c in fields and c in new and not isinstance(fields[c], Mapping))
-    return Scored(_line(row[1], fields, new), figures, reward, replaced)
+    return _line(row[1], fields, new), figures, reward, replaced
 
 
 # -- reading ----------------------------------------------------------------------------------------------------------

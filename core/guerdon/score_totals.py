@@ -26,13 +26,13 @@ class Totals:
 
     def add(self, chunk: Sequence[Row], scored: Sequence[Scored]) -> None:
         self.rows += len(scored)
-        for (at, _), row in zip(chunk, scored, strict=True):
-            for name, (given, seconds) in zip(self.columns, row.figures, strict=True):
+        for (at, _), (_, figures, reward, replaced) in zip(chunk, scored, strict=True):
+            for name, (given, seconds) in zip(self.columns, figures, strict=True):
                 self._add(name, at, given, seconds)
             if self.sum:
-                self.sum.add(Score(row.reward))
-            if row.replaced:
-                self.replaced.update(row.replaced)
+                self.sum.add(Score(reward))
+            if replaced:
+                self.replaced.update(replaced)
 
     def add_written(self, row: Mapping[str, Any]) -> None:
         """A row of an output that is gone on with."""

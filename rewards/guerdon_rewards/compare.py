@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 from guerdon_rewards import lists, measures, regions
-from guerdon_rewards.evaluate import constant_equal, identical, proportional
+from guerdon_rewards.evaluate import NoValue, constant_equal, identical, proportional
 from guerdon_rewards.facts import expression, facts
 from guerdon_rewards.relations import definitions, relations, renamed
 from guerdon_rewards.rounding import close, roughly
@@ -23,6 +23,7 @@ MOST_WORK = 1500
 DEEPEST = 80
 """Structures within structures."""
 CALCULUS = frozenset(("lim", "int", "sum", "prod", "diff"))
+_MARKED = frozenset(("unit", "pm", "percent", "deg", "base"))
 _STATEMENTS = frozenset(("rel", "or", "list"))
 _INTEGERS: Node = ("numberset", "Z")
 _LEFT_OUT = frozenset((_INTEGERS, ("numberset", "R")))
@@ -33,7 +34,10 @@ _NUMBER_SETS = {"R": "all real numbers"}
 
 def same(a: Node, b: Node, strict: bool = False) -> Answer:
     """Whether `b`, an answer, means what `a`, the reference, means; None where that cannot be told."""
-    return Comparison(strict).same(a, b)
+    try:
+        return Comparison(strict).same(a, b)
+    except (NoValue, RecursionError):
+        return None
 
 
 def for_sympy(a: Node, b: Node) -> tuple[Node, Node] | None:
@@ -88,6 +92,8 @@ class Comparison:
             return _texts(a, b)
         one, two = facts(a), facts(b)
         if not one.structured and not two.structured:
+            if _MARKED.isdisjoint(one.tags) and _MARKED.isdisjoint(two.tags):
+                return self._values(a, b)
             if "unit" in one.tags or "unit" in two.tags:
                 return measures.same_measures(self, a, b)
             if "pm" in one.tags or "pm" in two.tags:
@@ -206,9 +212,18 @@ class Comparison:
             return self._bases(a, b)
         answer: Answer = False
         for first, second in self._readings(a, b):
-            answer = self.equal(first, second)
-            if answer or (not self.strict and close(first, second)):
+            answer = self._values(first, second)
+            if answer:
                 return True
+        return answer
+
+    def _values(self, a: Node, b: Node) -> Answer:
+        answer = self.equal(a, b)
+        if answer:
+            return True
+        one, two = facts(a), facts(b)
+        if not self.strict and ("decimal" in one.tags or "decimal" in two.tags) and close(a, b):
+            return True
         if one.letters or two.letters:
             return self._with_letters(a, b) or answer
         return answer
@@ -273,7 +288,7 @@ class Comparison:
     def _bases(self, a: Node, b: Node) -> Answer:
         """A base may be left out; a number in another base is another answer."""
         if a[0] == b[0]:
-            return a[1].lstrip("0") == b[1].lstrip("0") and a[2] == b[2]
+            return bool(a[1].lstrip("0") == b[1].lstrip("0") and a[2] == b[2])
         based, other = (a, b) if a[0] == "base" else (b, a)
         return not self.strict and based[1].isdecimal() and facts(other).value == Fraction(based[1])
 

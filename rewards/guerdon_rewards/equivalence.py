@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from guerdon.errors import RewardError
 from guerdon_rewards.extraction import COMMITTED, Answer, Method, candidates, extract, reference
 from guerdon_rewards.guesses import Sought
+from guerdon_rewards.number import parse_number
 from guerdon_rewards.verdict import Verdict, compared, readable, slow_pair
 
 SECONDS = 1.0
@@ -74,11 +75,13 @@ def _reference(answer: str) -> Reference:
         raise ValueError("the reference answer is empty; map `answer` to the field that holds it")
     if _LETTER.fullmatch(text):
         return Reference(text, "choice")
-    return Reference(text, "number" if _NUMBER.fullmatch(text) else "any")
+    if parse_number(text):
+        return Reference(text, "number")
+    return Reference(text, "text" if _WORDS.fullmatch(text) else "any")
 
 
 _LETTER = re.compile(r"\(?(?:\\(?:text|mathrm|textbf)\s*\{)?\(?[A-Z]\)?\}?\)?\.?")
-_NUMBER = re.compile(r"-?[$]?[0-9][0-9,.]*+(?:/[0-9]++)?(?:\s*\\?%)?|-?\\[dt]?frac\{[0-9]++\}\{[0-9]++\}")
+_WORDS = re.compile(r"(?:\\text\s*\{)?[A-Za-z]{2,}(?: [A-Za-z]+){0,3}\}?")
 
 
 def _second_reading(completion: str, how: tuple[Method, ...], wanted: Reference) -> Answer | None:

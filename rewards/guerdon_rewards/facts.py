@@ -22,15 +22,14 @@ class Facts:
     for all but plain rational numbers.
     """
 
-    __slots__ = ("_value", "expression", "letters", "node", "structured", "tags")
+    __slots__ = ("_value", "_valued", "expression", "letters", "node", "structured", "tags")
 
     def __init__(self, node: Node) -> None:
         self.node = node
         tags: set[str] = set()
         letters: set[str] = set()
-        stack: list[Node] = [node]
-        while stack:
-            item = stack.pop()
+        parts: list[Node] = [node]
+        for item in parts:
             tag = item[0] if item else None
             if tag == "num":
                 if item[2]:
@@ -38,19 +37,25 @@ class Facts:
                 continue
             if tag == "sym":
                 letters.add(item[1])
-            elif tag.__class__ is str:
-                tags.add(tag)  # type: ignore[arg-type]
-            stack.extend([child for child in item if child.__class__ is tuple])
+                continue
+            if tag.__class__ is str:
+                tags.add(tag)
+            for child in item:
+                if child.__class__ is tuple:
+                    parts.append(child)
         self.tags = frozenset(tags)
         self.structured = not STRUCTURES.isdisjoint(tags)
         self.letters = frozenset(letters) if BINDERS.isdisjoint(tags) else free_symbols(node)
         self.expression: Expression | None = None
-        self._value: Fraction | bool | None = False  # not looked for yet
+        self._value: Fraction | None = None
+        self._valued = False
 
     @property
     def value(self) -> Fraction | None:
-        if self._value is False:
-            self._value = None if self.letters or not _PLAIN.issuperset(self.tags) else _exact(self.node)
+        if not self._valued:
+            self._valued = True
+            if not self.letters and _PLAIN.issuperset(self.tags):
+                self._value = _exact(self.node)
         return self._value
 
 

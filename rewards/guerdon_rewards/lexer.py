@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fractions import Fraction
 
 from guerdon_rewards import lexicon
+from guerdon_rewards.prepare import prepared
 
 LONGEST = 4096
 """Characters: a longer answer is not read."""
@@ -60,9 +61,6 @@ def _pattern(grouped: bool) -> re.Pattern[str]:
 
 
 _PATTERNS = {grouped: _pattern(grouped) for grouped in (True, False)}
-_SIMPLE = re.compile(r"\{,\}|,\\!\s*+(?=[0-9])|\\!|\\q?quad(?=[a-z])")
-_DOUBLED = re.compile(r"\\\\(?=left|right|frac|dfrac|text|sqrt|pi|cup|in\b|boxed|infty|cdot|times|quad|circ|%|\()")
-_INTEGRAND = re.compile(r"(?<![A-Za-z\\])d\s*+([A-Za-z])(?![A-Za-z])|\\mathrm\s*\{\s*d\s*\}\s*([A-Za-z])(?![A-Za-z])")
 _UNIT_NAMES = frozenset(("min", "sec", "max", "deg", "ch"))
 _NO_ARGUMENT = frozenset(("end", "rel", "text", "word"))
 _ARGUMENTS = frozenset("( { [ _ ^ - \\frac \\sqrt |".split())
@@ -79,17 +77,7 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
     """
     if len(text) > LONGEST:
         raise Unread("too long")
-    if "\\" in text:
-        if "\\\\" in text and "\\begin" not in text:  # written twice, as in a string of a programming language
-            text = _DOUBLED.sub(r"\\", text)
-        if "\\!" in text or "quad" in text:
-            text = _SIMPLE.sub(lambda m: "," if "," in m[0] else "", text)
-    if "{,}" in text:
-        text = text.replace("{,}", ",")
-    if not text.isascii():
-        text = text.translate(lexicon.CHARACTERS)
-    if "\\int" in text:
-        text = _INTEGRAND.sub(lambda m: f" \\differential {m[1] or m[2]} ", text)
+    text = prepared(text)
     raws = _PATTERNS[grouped].findall(text)
     out: list[Token] = []
     _scan(raws, grouped, out, 0)

@@ -87,7 +87,12 @@ CHARACTERS = str.maketrans({
     "\u03bb": r"\lambda ", "\u03bc": r"\mu ", "\u03bd": r"\nu ", "\u03be": r"\xi ", "\u03c1": r"\rho ",
     "\u03c3": r"\sigma ", "\u03c4": r"\tau ", "\u03c6": r"\phi ", "\u03d5": r"\phi ", "\u03c7": r"\chi ",
     "\u03c8": r"\psi ", "\u03c9": r"\omega ", "\u0394": r"\Delta ", "\u0393": r"\Gamma ", "\u03a9": r"\Omega ",
-    "\u2113": r"\ell ",
+    "\u2113": r"\ell ", "\u2261": r"\equiv ", "\u2295": r"\oplus ", "\u27e8": r"\langle ", "\u27e9": r"\rangle ",
+    "\u2245": r"\cong ", "\u223c": r"\sim ", "\u00b5": r"\mu ", "\u2202": r"\partial ", "\u221d": r"\propto ",
+    "\u2099": "_n", "\u2096": "_k", "\u1d62": "_i", "\u2090": "_a", "\u1d40": "^T", "\u221b": r"\sqrt[3]", "\u221c": r"\sqrt[4]",
+    "\u2150": r"\frac{1}{7}", "\u2151": r"\frac{1}{9}", "\u2156": r"\frac{2}{5}", "\u2157": r"\frac{3}{5}", "\u2158": r"\frac{4}{5}",
+    "\u215a": r"\frac{5}{6}", "\u215c": r"\frac{3}{8}", "\u215d": r"\frac{5}{8}", "\u215e": r"\frac{7}{8}", "\u3001": ",", "\u200b": "", "\ufeff": "",
+    "\u207a": "^+", "\uff1c": "<", "\uff1e": ">", "\u300c": "", "\u3010": "[", "\u3011": "]", "\uff3b": "[", "\uff3d": "]",
 })  # fmt: skip
 
 SEPARATORS = frozenset(("and", "or", "&"))

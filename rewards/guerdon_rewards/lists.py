@@ -31,6 +31,10 @@ def both(answers: Iterable[Answer]) -> Answer:
     return result
 
 
+def _holds_sets(items: list[Node]) -> bool:
+    return any(n[0] == "set" for n in items)
+
+
 def in_order(rule: "Comparison", items: Iterable[Node], others: Iterable[Node]) -> Answer:
     return both(rule.same(x, y) for x, y in zip(items, others, strict=True))
 
@@ -46,11 +50,12 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
         return False
     if "set" in (kind, other_kind):
         items, others = _distinct(rule, items), _distinct(rule, others)
-    if len(items) != len(others):
+    if len(items) != len(others) or _holds_sets(items) != _holds_sets(others):
         return False
     if kind == other_kind == "list":
         named, other_named = _names_differ(items), _names_differ(others)
-        if named != other_named or (rule.strict and a[0] == b[0] == "list" and not named):
+        values = rule.strict and a[0] == b[0] == "list" and not all(n[0] == "rel" for n in items)
+        if named != other_named or values:
             return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
     return unordered(rule, items, others)
 
@@ -200,7 +205,8 @@ def matrices(rule: "Comparison", a: Node, b: Node) -> Answer:
     if (len(rows), len(rows[0])) != (len(others), len(others[0])):
         flat = [c for r in rows for c in r]
         line = [c for r in others for c in r]
-        if rule.strict or a[0] == b[0] or len(flat) != len(line):
+        is_line = min(len(rows), len(rows[0])) == 1 and min(len(others), len(others[0])) == 1
+        if rule.strict or a[0] == b[0] or len(flat) != len(line) or not is_line:
             return False
         return in_order(rule, flat, line)
     if len(rows) * len(rows[0]) > MOST_CELLS:
@@ -283,5 +289,3 @@ def ratios(rule: "Comparison", a: Node, b: Node) -> Answer:
 
 def _zero(node: Node) -> bool:
     return any(facts(n).value == 0 for n in node[1:])
-
-

@@ -43,6 +43,8 @@ def unit_of(node: Node) -> tuple[Node, str]:
         return node[1], node[2]
     if tag == "deg":
         return node[1], "°"
+    if tag == "percent":
+        return node[1], "percent"
     if tag == "neg":
         value, unit = unit_of(node[1])
         return ("neg", value), unit

@@ -309,9 +309,9 @@ def _infinite(node: Node) -> bool:
 
 
 def _less(a: Node, b: Node) -> bool:
-    if a == b or INFINITY == a or BELOW == b:
+    if a in (b, INFINITY) or b == BELOW:
         return False
-    if BELOW == a or INFINITY == b:
+    if a == BELOW or b == INFINITY:
         return True
     first, second = facts(a).value, facts(b).value
     answer = first < second if first is not None and second is not None else less(a, b)

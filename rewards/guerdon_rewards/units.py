@@ -1,4 +1,4 @@
-"""Units of measure: which words are units, how one relates to another, and quantities of several parts.
+"""Units of measure: which words are units, and how one relates to another.
 
 A unit phrase is read as what stands above and below its "per": an exact factor, dimensions (`length 2`, `time 1`,
 `dollar 1`) and nouns that are only counted (`stuffed goats`). Two phrases are the same kind where the dimensions
@@ -33,18 +33,6 @@ class Reading(NamedTuple):
     under: Side
     turns: frozenset[str]
     """Words that change what the number means: `below`, `less`, `half`."""
-
-
-class Quantity(NamedTuple):
-    """A number and its unit, which is that of the last of its `parts`: `5 ft 2 in` is 62 in of two parts.
-
-    `place` is what one unit of the last written decimal is worth, 0 for integers and fractions.
-    """
-
-    value: Fraction
-    unit: str
-    place: Fraction
-    parts: int = 1
 
 
 _TABLE = """
@@ -254,7 +242,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
     below, waiting, last, plain = 0, 1, None, False
     for i, (kind, raw) in enumerate(found):
         lower = raw.lower()
-        if kind == "over" or lower in ("per", "every") or (lower in ("a", "an") and last and _is_time(found[i + 1 :])):
+        if kind == "over" or lower in ("per", "every") or (lower in ("a", "an") and last and is_time(found[i + 1 :])):
             below, last = 1, None
         elif kind == "sign":
             if below and raw != "-":
@@ -304,7 +292,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
     return Reading(sides[0], sides[1], frozenset(turns))
 
 
-def _is_time(rest: list[tuple[str, str]]) -> bool:
+def is_time(rest: list[tuple[str, str]]) -> bool:
     side = _lookup(rest[0][1]) if rest else None
     return side is not None and side.dims[:1] in ((("time", 1),), (("month", 1),))
 
@@ -329,7 +317,7 @@ for _name, _meaning in _COMPOUND.items():
 
 
 @lru_cache(4096)
-def _readings(phrase: str) -> tuple[Reading, ...]:
+def readings(phrase: str) -> tuple[Reading, ...]:
     """What a phrase may mean; nothing where it is not understood. For phrases of bounded length only."""
     first = _read(phrase)
     if first is None:
@@ -390,8 +378,8 @@ def same_unit(a: str, b: str) -> Fraction | None:
 
 @lru_cache(4096)
 def _same_unit(a: str, b: str) -> Fraction | None:
-    for one in _readings(a):
-        for other in _readings(b):
+    for one in readings(a):
+        for other in readings(b):
             factor = _factor(one, other)
             if factor is not None:
                 return factor
@@ -440,8 +428,8 @@ def omissible(unit: str) -> bool:
     bare = unit.strip(" .~()")
     if len(bare) < 2 and bare not in ("$", "€", "£", "¥", "₹", "°"):
         return False
-    readings = _readings(unit)
-    return bool(readings) and not readings[0].turns and split_scale(unit)[0] == 1
+    read = readings(unit)
+    return bool(read) and not read[0].turns and split_scale(unit)[0] == 1
 
 
 def split_scale(unit: str) -> tuple[int, str]:
@@ -453,194 +441,3 @@ def split_scale(unit: str) -> tuple[int, str]:
         if not times:
             kept.append(word)
     return (scale, " ".join(kept).removeprefix("of ")) if scale > 1 else (1, unit)
-
-
-# quantities -----------------------------------------------------------------------------------------------------------
-
-_NUMBER = r"(?:[0-9]{1,3}(?:,[0-9]{3})++(?:\.[0-9]++)?+|[0-9]++(?:\.[0-9]++)?+|\.[0-9]++)"
-_BARE = re.compile(rf"-?{_NUMBER}")
-_PIECE = re.compile(
-    rf"\s*(?P<number>{_NUMBER})(?:\s+(?P<above>[0-9]++)\s?/\s?(?P<below>[0-9]++)|\s?/\s?(?P<over>[0-9]++))?+\s*"
-    r"(?P<unit>(?:[^0-9]|(?<=\^)[0-9]|(?<=\^\{)[0-9]|(?<=[a-z])[23](?![0-9.]))*+)"
-)
-_BEGINNINGS = frozenset("0123456789.-\u2212$€£¥₹₩RrUEGCJIAHNS\\{~(")
-_MONEY = re.compile(
-    r"(?P<sign>-?)\s*(?P<money>(?:US|A|C|S|HK|NT|NZ)?\$|[€£¥₹₩]|(?:Rs|rs|RS|INR|USD|EUR|GBP|CNY|RMB|JPY)(?![A-Za-z])\.?)"
-    r"\s*(?P<sign2>-?)\s*(?=[.0-9])"
-)
-_WRAPPED = re.compile(
-    r"(?P<gone>\\(?:text|mathrm|textbf|mathbf|mbox|textrm|hbox|rm|operatorname)\b\s*|[{}]|\\(?=[$%]))|\\[,;:! ]|~"
-)
-_DEGREES = re.compile(r"\^\s*\\circ|\^\s*∘|\\circ|\\degrees?\b|º")
-
-
-def quantity(text: str) -> Quantity | None:
-    """A number with its unit, of several parts or with its currency before it; `None` for all else.
-
-    >>> quantity("1 hr 23 min")
-    Quantity(value=Fraction(83, 1), unit='min', place=Fraction(0, 1), parts=2)
-    >>> quantity("Rs. 770").unit, quantity("15 remainder 3"), quantity("x cm")
-    ('Rs', None, None)
-    """
-    text = text.strip()
-    if len(text) > 2 * LONGEST or text[:1] not in _BEGINNINGS or text.isdecimal():
-        return None
-    if len(text) > 2 and text[0] == "$" and text[-1] == "$":
-        text = text[1:-1].strip()
-    text = _plain(text)
-    if "°" in text and "'" in text:
-        text = text.replace("''", " arcsec ").replace("'", " arcmin ")
-    money = _MONEY.match(text) if text and text[0] not in "0123456789" else None
-    at, unit, negative = 0, "", False
-    if money:
-        if money["sign"] and money["sign2"]:
-            return None
-        at, unit, negative = money.end(), money["money"].rstrip("."), bool(money["sign"] or money["sign2"])
-    elif text[:1] == "-":
-        at, negative = 1, True
-    parts: list[Quantity] = []
-    while at < len(text):
-        match = _PIECE.match(text, at)
-        if match is None or len(parts) > 3 or len(match["number"]) > 40:
-            return None
-        at = match.end()
-        part = _part(match, unit, last=at == len(text))
-        if part is None:
-            return None
-        parts.append(part)
-        unit = ""
-    whole = _sum(parts)
-    return whole._replace(value=-whole.value) if whole and negative else whole
-
-
-def _plain(text: str) -> str:
-    if "\\" in text or "{" in text or "~" in text:
-        text = _DEGREES.sub("°", _WRAPPED.sub(lambda m: "" if m["gone"] else " ", text)).strip()
-    return text.replace("\u2212", "-")
-
-
-def _part(match: re.Match[str], money: str, last: bool) -> Quantity | None:
-    unit = match["unit"].strip(" .,;")
-    if not last:
-        unit = unit.removesuffix(" and").strip(" .,;")
-    if unit[:1] == "(" and unit[-1:] == ")":
-        unit = unit[1:-1]
-    if money:
-        doubled = unit and same_unit(unit, money)  # $5 dollars
-        unit = unit if doubled else money if unit == "/-" else f"{money} {unit}".strip()
-    if not unit or len(unit) > LONGEST or not _readings(unit):
-        return None
-    whole, _, decimals = match["number"].replace(",", "").partition(".")
-    ten = 10 ** len(decimals)
-    value = Fraction(int(whole + decimals), ten) if decimals else Fraction(int(whole))
-    below = match["below"] or match["over"]
-    if below is not None:
-        if decimals or len(below) > 40 or len(match["above"] or "") > 40 or not int(below):
-            return None
-        value = value + Fraction(int(match["above"]), int(below)) if match["below"] else value / int(below)
-    scale, unit = split_scale(unit)
-    return Quantity(value * scale if scale > 1 else value, unit, Fraction(scale, ten) if decimals else ZERO)
-
-
-def _sum(parts: list[Quantity]) -> Quantity | None:
-    """`5 feet 6 inches`: each part in a smaller unit than the one before it."""
-    if len(parts) < 2:
-        return parts[0] if parts else None
-    units = [p.unit for p in parts]
-    if "m" in units and any(_is_time([("word", u)]) for u in units):
-        units = ["min" if u == "m" else u for u in units]
-    total, previous = ZERO, None
-    for part, unit in zip(parts, units, strict=True):
-        factor = same_unit(unit, units[-1])
-        if factor is None or not _readings(unit) or not _readings(unit)[0].over.dims:
-            return None
-        if previous is not None and factor >= previous:
-            return None
-        total, previous = total + part.value * factor, factor
-    return Quantity(total, units[-1], parts[-1].place, len(parts))
-
-
-# times of day ---------------------------------------------------------------------------------------------------------
-
-
-class Time(NamedTuple):
-    """`half`: whether the half of the day is known. `named`: whether it can be nothing else: `7:30` may be a ratio."""
-
-    minutes: Fraction
-    half: bool
-    named: bool
-
-
-_TIME = re.compile(
-    r"(?:at\s+)?(?:(?P<hour>[0-9]{1,2})(?:\s?[:.]\s?(?P<minute>[0-5][0-9])(?::(?P<second>[0-5][0-9]))?)?"
-    r"\s*(?P<clock>o'?\s?clock)?\s*"
-    r"(?P<half>a\.?\s?m\b\.?|p\.?\s?m\b\.?|noon|midnight|in the (?:morning|afternoon|evening))?"
-    r"|(?P<word>noon|midnight))\s*\.?",
-    re.IGNORECASE,
-)
-
-
-def time_of_day(text: str) -> Time | None:
-    """Minutes since midnight. `7:30` may be in either half of the day, `19:30` is not.
-
-    >>> time_of_day("08:34 P.M."), time_of_day("12 am").minutes
-    (Time(minutes=Fraction(1234, 1), half=True, named=True), Fraction(0, 1))
-    """
-    if len(text) > LONGEST:
-        return None
-    text = text.strip().strip("$").strip()
-    if not text or text[0] not in "0123456789nNmMaA\\{":
-        return None
-    match = _TIME.fullmatch(_plain(text))
-    if match is None:
-        return None
-    if match["word"]:
-        return Time(Fraction(720 if match["word"].lower() == "noon" else 0), True, True)
-    half = (match["half"] or "").lower().replace(".", "").replace(" ", "")
-    hour, minute = int(match["hour"]), match["minute"]
-    named = bool(half or match["clock"])
-    if not named and (minute is None or "." in text):
-        return None
-    minutes = Fraction(int(minute or 0) * 60 + int(match["second"] or 0), 60)
-    if hour > 24 or (hour == 24 and minutes):
-        return None
-    if half in ("noon", "midnight"):
-        return Time(Fraction(720 if half == "noon" else 0), True, True) if hour == 12 and not minutes else None
-    if half:
-        if not 1 <= hour <= 12:
-            return None
-        afternoon = half == "pm" or half.endswith(("afternoon", "evening"))
-        return Time(hour % 12 * 60 + minutes + (720 if afternoon else 0), True, True)
-    return Time(hour % 24 * 60 + minutes, not 1 <= hour <= 12, named)
-
-
-def same_time(a: Time, b: Time) -> bool:
-    """Whether two times are one, where one of them can be nothing else. A half of the day may be left out."""
-    if not (a.named or b.named):
-        return False
-    return a.minutes == b.minutes if a.half and b.half else (a.minutes - b.minutes) % 720 == 0
-
-
-def same_quantity(a: str, b: str) -> bool | None:
-    """Whether two texts are one quantity or one time of day; `None` where that is not to be said here.
-
-    Units are converted; a unit said on one side only is passed over where it may be left out. Two decimals that
-    differ are left to whoever knows how numbers are rounded.
-
-    >>> same_quantity("1 hr 23 min", "83 minutes"), same_quantity("$5", "€5"), same_quantity("64 square feet", "64")
-    (True, False, True)
-    """
-    one, other = time_of_day(a), time_of_day(b)
-    if one and other and (one.named or other.named):
-        return same_time(one, other)
-    first, second = quantity(a), quantity(b)
-    if first and second:
-        factor = same_unit(first.unit, second.unit)
-        if factor is None or first.value * factor == second.value:
-            return factor is not None
-        return None if first.place or second.place else False
-    known = first or second
-    bare = _BARE.fullmatch(b if first else a) if known and known.parts == 1 else None
-    if known is None or bare is None or not (known.unit == "" or omissible(known.unit)):
-        return None
-    return True if Fraction(bare[0].replace(",", "")) == known.value else None

@@ -42,7 +42,7 @@ def compared(reference: str, answer: str, strict: bool = False) -> Verdict:
 
 LONG_NUMBER = 40
 """Characters."""
-_SIMPLE = re.compile(r"(-?(?:[0-9]{1,3}(?:(,)[0-9]{3})++|[0-9]++))(?:\.([0-9]++))?")
+_SIMPLE = re.compile(r"(-?(?:[1-9][0-9]{0,2}(?:(,)[0-9]{3})++|[0-9]++))(?:\.([0-9]++))?")
 FAR = 0.02
 """Relative: what is farther apart was not rounded."""
 
@@ -86,7 +86,7 @@ def plain(text: str) -> str:
 
 def _structured(reference: str, answer: str, strict: bool) -> Verdict:
     from guerdon_rewards.compare import same
-    from guerdon_rewards.units import same_quantity
+    from guerdon_rewards.quantity import same_quantity
     from guerdon_rewards.words import choice, choices, same_words
 
     letter = choice(reference)
@@ -98,12 +98,11 @@ def _structured(reference: str, answer: str, strict: bool) -> Verdict:
         picked_several = choices(answer)
         if picked_several:
             return Verdict(picked_several == several, "choice")
-    if not strict:
-        quantity = same_quantity(reference, answer)
-        if quantity is not None:
-            return Verdict(quantity, "number")
-        if _decimal_comma(reference, answer):
-            return Verdict(True, "number")
+    quantity = same_quantity(reference, answer, strict)
+    if quantity is not None:
+        return Verdict(quantity, "number")
+    if not strict and _decimal_comma(reference, answer):
+        return Verdict(True, "number")
     wanted, given = trees(reference), trees(answer)
     if not wanted or not given:
         return Verdict(True, "text") if same_words(reference, answer) else Verdict(False, "unread")
