@@ -128,7 +128,8 @@ def letters(parser: "Parser", word: str) -> Node:
         command = _BARE_COMMANDS[word]
         return parser.nested(lambda: parser.form(command))
     if len(word) <= 3 and not is_unit(word) and word.lower() not in _ENGLISH:
-        return product_of([("const", c) if c in "ei" else ("sym", c) for c in word])
+        *first, last = [("const", c) if c in "ei" else ("sym", c) for c in word]
+        return product_of([*first, parser.postfix(last)])  # xy^2 is x (y^2)
     parser.at -= 1
     return phrase(parser)
 

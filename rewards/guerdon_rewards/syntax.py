@@ -361,6 +361,8 @@ class Parser:
         if before[0] == "num" and before[1].denominator == 1 and not before[2]:
             if fraction and proper(after):
                 return add([before, after])
+            if fraction and after[0] in ("percent", "deg") and proper(after[1]):
+                return after[0], add([before, after[1]])
             if after[0] == "num":
                 if spaced and self.sees("/") and after[1].denominator == 1 and not after[2]:
                     self.at += 1
