@@ -85,6 +85,8 @@ class Comparison:
             return False
         if "def" in kinds:
             return definitions(self, first, second)
+        if a[0] == b[0] == "rel" and first is not a and second is not b and not self.same(a[2][0], b[2][0]):
+            return False  # 3 * 8 = 24 and 24 = 24, but not 27.7 / 22.3 = 1.24 and 27.8 / 22.3 = 1.24
         return self._same(first, second, *kinds)
 
     def _same(self, a: Node, b: Node, kind: str, other: str) -> Answer:
@@ -157,9 +159,9 @@ class Comparison:
             answer = self.same(a[1], b[1])
             return answer if same_words(a[2], b[2]) else answer and None
         remark = a[2] if a[0] == "given" else b[2]
-        if self.strict or not _REMARK.match(remark):
-            return False
         first, second = (a[1], b) if a[0] == "given" else (a, b[1])
+        if self.strict or "text" in (first[0], second[0]) or not _REMARK.match(remark):
+            return False
         answer = self.same(first, second)
         if answer or ("integer" not in remark and "Z" not in remark):
             return answer

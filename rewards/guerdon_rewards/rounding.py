@@ -18,7 +18,7 @@ COEFFICIENTS = 5
 """Significant digits that rounded coefficients beside letters have to show."""
 POINTS = 6
 NOISE = Fraction(1, 10**8)
-"""What floats are off by, relative, when they have nine digits or more."""
+"""What floats of nine digits or more are off by, relative, where the reference is exact."""
 
 
 def close(reference: Node, answer: Node) -> bool:
@@ -41,14 +41,16 @@ def close(reference: Node, answer: Node) -> bool:
     if not size:
         return False
     longest = max(d[1] for d in (want, got) if d)
-    return bool(got and got[1] >= 9 and apart <= NOISE * size) or (longest >= 15 and apart <= FLOAT * size)
+    return bool(got and not want and got[1] >= 9 and apart <= NOISE * size) or (longest >= 15 and apart <= FLOAT * size)
 
 
 def near(a: Node, b: Node) -> bool:
-    """Whether one decimal of any length rounds the other value: `2/3 = 0.67`."""
+    """Whether one decimal of any length rounds the other value, or cuts it off: `2/3 = 0.67`, not `5.39 = 5.40`."""
     want, got = decimal(a), decimal(b)
     apart = _apart(a, b) if want or got else None
-    return apart is not None and any(d is not None and apart <= d[0] for d in (want, got))
+    if apart is None:
+        return False
+    return any(d is not None and apart <= d[0] and not (apart / d[0]).denominator == 1 for d in (want, got))
 
 
 def decimal(node: Node) -> tuple[Fraction, int] | None:
@@ -110,7 +112,7 @@ def roughly(reference: Node, answer: Node) -> bool:
     if not digits or min(digits) < COEFFICIENTS:
         return False
     letters = sorted(facts(reference).letters | facts(answer).letters)
-    allowed = sum((Fraction(15, 10**n) for n in digits), Fraction(0))
+    allowed = sum((Fraction(5, 10**n) for n in digits), Fraction(0))
     for k in range(POINTS):
         point = {name: fmpq(2 * k + i + 1, 17 + 2 * i) for i, name in enumerate(letters)}
         try:

@@ -46,6 +46,9 @@ def _equation(ops: tuple[str, ...], operands: tuple[Node, ...]) -> Node:
     if len(operands) == 2 and is_name(last) and not is_name(operands[0]) and not facts(operands[0]).letters:
         operands = operands[::-1]  # 5 = x
     named = is_name(operands[0])
+    names = 1 + sum(is_name(n) for n in operands[1:-1]) if named else 0
+    if names > 1 and names == len(operands) - 1:  # x = y = z = 2
+        return "def", ("tuple", *operands[:-1]), last
     values = operands[1:] if named else operands
     if len(values) > 1:
         if any(facts(v).structured or facts(v).letters for v in values):
