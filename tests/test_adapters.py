@@ -17,9 +17,9 @@ import pytest
 import guerdon
 from guerdon.adapters import Reward, from_verifiers
 from guerdon.errors import ComponentError, RewardError
+from guerdon.invoke import call, check_wants, shape
 from guerdon.plugins import Component
 from guerdon.registry import load
-from guerdon.reward import call, check_wants, shape
 from guerdon.settings import describe
 from guerdon.signatures import native
 from guerdon.task import Task
@@ -95,13 +95,6 @@ def test_a_score_in_a_script() -> None:
     with pytest.raises(RewardError, match="'banana' is not a number") as caught:
         numeric("42", "banana")
     assert caught.value.kind == "raised"
-
-
-def test_the_name_of_the_function_is_that_of_a_module_too() -> None:
-    from guerdon.reward import shape as of_the_module
-
-    assert of_the_module is shape
-    assert callable(guerdon.reward) and guerdon.reward("numeric")("42", 42) == 1.0
 
 
 def test_names_and_settings_are_as_in_recipes(mine: Callable[..., Reward]) -> None:

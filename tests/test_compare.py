@@ -13,6 +13,9 @@ from guerdon_rewards.verdict import compared, trees
 
 PAIRS = {
     "single values": r"""
+1{,}000  ==  1000
+1,000  ==  1000
+\sqrt{x}^2  ==  x
 1/3  ==  \frac{1}{3}
 \sqrt{8}  ==  2\sqrt{2}
 \frac{\sqrt{3}}{3}  ==  \frac{1}{\sqrt{3}}
@@ -31,23 +34,44 @@ x^2-1  ==  (x-1)(x+1)
 n!  ==  (n)!
 101_2  ==  101_{2}
 \sum_{k=1}^{n} k  ==  \sum_{j=1}^{n} j
+\frac{a+b}{2}  ==  \frac{1}{2}(a+b)
+\cos 2\theta  ==  1 - 2 \sin^2 \theta
+\frac{e^x - e^{-x}}{2}  ==  \sinh x
+\$1,200  ==  1200 dollars
 101_2  ~~  101
+10^{11}  !=  10^{11} - 1
 101_2  !=  5
 101_2  !=  101_3
 \infty  !=  -\infty
 \sum_{k=1}^{n} k  !=  \sum_{k=1}^{n} n
+\cos 2\theta  !=  2 \cos \theta
+1 + 2i  !=  2 + i
+i  !=  -i
+\sqrt{-4}  !=  2
+\sqrt{-4}  !=  -2i
+\frac{1}{x}  !=  x
+\ln x  !=  \log_{10} x
+x^{2y}  !=  x^{y^2}
+n(n+1)/2  !=  n(n-1)/2
+2^n  !=  n^2
+\frac{n!}{2}  !=  \frac{n}{2}!
+\binom{n}{2}  !=  \binom{n}{3}
+p  !=  q
 """,
     "rounding": r"""
 0.5  ==  \frac12
 14 - i  ==  14.0 + -1.0i
 2^{-1}  ==  0.5
 1.5 \times 10^3  ==  1500
+1386.15x  ~~  1386.1538x
 \frac{1}{3}  ~~  0.333333
 6.67  ~~  \frac{20}{3}
 0.333  ~~  1/3
 3.14  ~~  \pi
 \sqrt{2}  ~~  1.41421356
 1.414  ~~  \sqrt 2
+1386.15x  !=  1386.16x
+27.70 - 22.30 = 5.40  !=  27.70 - 22.31 = 5.40
 1/3  !=  0.33
 5  !=  5.1
 0.5  !=  50
@@ -58,8 +82,12 @@ n!  ==  (n)!
 6.67  !=  6.674
 6  !=  6.2
 1.414  !=  1.415
+\$1,200  !=  1.200
 """,
     "units, percent, degrees": r"""
+8:34 p.m.  ==  20:34
+7:30 am  ==  7:30
+60 mph  ==  60 miles per hour
 50\%  ==  \frac{1}{2}
 50\%  ==  50 \%
 30^\circ  ==  30°
@@ -72,6 +100,7 @@ n!  ==  (n)!
 10\%  ==  0.10
 0.5  ==  50\%
 12 \text{ dollars}  ==  \$12
+4\pi \text{ cm}^3  ==  4\pi cm^3
 50\%  ~~  50
 50  ~~  50\%
 30^\circ  ~~  30
@@ -84,6 +113,8 @@ n!  ==  (n)!
 12  ~~  12 \text{ cm}
 x = 12 \text{ cm}  ~~  12
 19.6 \text{ m/s}  ~~  19.6
+5 \text{ hours}  ~~  5
+3:01  !=  3
 2 \text{ m}  !=  2 \text{ cm}
 3 \text{ million}  !=  3
 3  !=  3 \text{ million}
@@ -103,14 +134,22 @@ x = 12 \text{ cm}  ~~  12
 10\%  !=  10\text{ cm}
 19.6 \text{ m/s}  !=  19.6 \text{ m/s}^2
 0.5  !=  5\%
+4\pi \text{ cm}^3  !=  4\pi \text{ cm}^2
+5 \text{ hours}  !=  5 \text{ minutes}
 """,
     "words": r"""
+\text{odd}  ==  The function is odd.
+\text{yes}  ==  True
+(C)  ==  C. the third one
 \text{yes}  ==  Yes
 \text{no solution}  ==  \emptyset
 \infty  ==  \text{infinitely many}
 three  ==  3
 two thirds  ==  \frac{2}{3}
 f(x) = 1 \text{ for all } x  ~~  f(x) = 1
+12  ~~  12 \text{ units}
+odd  !=  oddd
+Yes, with p=2  !=  Yes
 \text{east}  !=  \text{west}
 f(x) = 1 \text{ for all } x > 0  !=  f(x) = 1 \text{ for all } x < 0
 p \wedge q  !=  p \vee q
@@ -127,6 +166,11 @@ A \subset B  !=  B \subset A
 AB \parallel CD  !=  AB \perp CD
 p \wedge q  !=  \neg p \wedge q
 x \in A  !=  x \notin A
+12^{\text{th}}  !=  13th
+12 \text{ apples}  !=  12 \text{ oranges}
+\text{A}  !=  \text{B}
+\text{(A)}  !=  \text{(B)}
+\text{increasing}  !=  \text{decreasing}
 """,
     "definitions": r"""
 x = 5  ==  5 = x
@@ -141,6 +185,8 @@ r = 2\cos\theta  ==  r = 2 \cos(\theta)
 A = \pi r^2  ==  \pi r^2 = A
 F = ma  ==  F = am
 E = mc^2  ==  mc^2 = E
+y = -\frac{2}{3}x + 4  ==  2x + 3y = 12
+x = y = z = 2  ~~  2
 5  ~~  x = 5
 x = 5  ~~  5
 y = x + 1  ~~  x + 1
@@ -152,6 +198,10 @@ x = \frac{1}{3} \approx 0.333  ~~  \frac{1}{3}
 S_n = \frac{1}{2}(3^n - 1)  ~~  \frac{3^n-1}{2}
 a_n = 2n + 1  ~~  2n + 1
 n = 2k  ~~  2k
+2  ~~  n = 2
+f(x) = x^2 + 1  ~~  x^2 + 1
+y = 3x + 2  ~~  3x + 2
+x = y = z = 2  !=  x = y = a = 2
 x = 5  !=  y = 5
 x = 5  !=  x = 6
 y = 2x  !=  z = 2x
@@ -174,8 +224,15 @@ f'(x) = 2x  !=  f(x) = 2x
 f(2) = 3  !=  f(3) = 2
 P(x) = x  !=  P(y) = x
 x = 5  !=  5 = 6
+x^2 = 9  !=  x = 3
+y = 3x + 2  !=  3x - 2
+y = 3x + 2  !=  x = 3y + 2
+2  !=  n = 3
+n = 2  !=  m = 2
+E = mc^2  !=  E = mc^3
 """,
     "equations": r"""
+2x + 4y = 3  ==  y = \frac34 - \frac{x}{2}
 x^2 + y^2 = 1  ==  x^2 + y^2 - 1 = 0
 \frac{x^2}{4}+\frac{y^2}{9}=1  ==  9x^2+4y^2=36
 \frac{dy}{dx} = 2x  ==  \frac{dy}{dx} = 2 x
@@ -184,7 +241,12 @@ x \equiv 3 \pmod 7  ==  x \equiv 3 \pmod{7}
 2x + 4y - 3 = 0  ==  y = -\frac{1}{2}x + \frac{3}{4}
 x^2+y^2=1  ==  1 = y^2 + x^2
 x^2 = 4y  ==  y = \frac{x^2}{4}
+3x - 4y + 5 = 0  ==  6x - 8y = -10
+\frac{x-1}{2} = \frac{y}{3} = z  ==  \frac{x-1}{2} = \frac{y}{3} = z
+y + 1 = x^2  ~~  x^2 - 1
 y + 1 = -(2x-1)^2  ~~  -4x^2 + 4x - 2
+xy = 1  !=  y = \frac{1}{x}
+27.70 ÷ 22.30 = 1.24  !=  27.80 ÷ 22.30 = 1.24
 42  !=  41 = 42
 42  !=  41 = 40 + 1 = 42
 x^2+y^2=1  !=  x^2+y^2=2
@@ -193,10 +255,13 @@ x^2 = 4y  !=  y^2 = 4x
 x \equiv 3 \pmod 7  !=  x \equiv 4 \pmod 7
 x \equiv 3 \pmod 7  !=  x \equiv 3 \pmod 5
 x \equiv 3 \pmod 7  !=  3
+x^2 = 9  !=  3
+x + y = 1  !=  x + z = 1
 """,
     "constants and parameters": r"""
 -\cos x + C  ==  C - \cos x
 x = 2k, k \in \mathbb{Z}  ==  x = 2n, n \in \mathbb{Z}
+x = \frac{\pi}{6} + 2k\pi  ==  x = 2\pi k + \pi/6
 \frac{x^2}{2} + C  ~~  \frac{x^2}{2} + c
 \ln x + C  ~~  \ln(3x) + C
 x = k\pi  ~~  x = n\pi
@@ -205,6 +270,7 @@ x = k\pi  ~~  n\pi
 x = k\pi, k \in \mathbb{Z}  ~~  x = k\pi
 y = 3x^2 + C  ~~  3x^2 + c
 \frac{\pi}{4} + k\pi  ~~  \frac{\pi}{4} + n\pi, n \in \mathbb{Z}
+\tan x + C  ~~  \tan(x) + c
 x^2 + C  !=  x^2
 x^2  !=  x^2 + C
 x^2 + C  !=  x^3 + C
@@ -216,8 +282,12 @@ x^2 + C  !=  x^2 + D + 1
 -\cos x + C  !=  \cos x + C
 \frac{\pi}{4} + k\pi  !=  \frac{\pi}{4} + 2k\pi
 \frac{\pi}{4} + k\pi  !=  \frac{\pi}{3} + n\pi
+x = \frac{\pi}{6} + 2k\pi  !=  x = \frac{\pi}{6} + k\pi
+\frac{\pi}{6} + 2k\pi  !=  \frac{\pi}{6}
 """,
     "sets of reals": r"""
+[-\infty, 2)  ==  (-\infty, 2)
+[-\infty, 2]  ==  (-\infty, 2]
 x + y < 1  ==  2x + 2y < 2
 x + y < 1  ==  1 > x + y
 -x > -1  ==  x < 1
@@ -248,6 +318,17 @@ x \notin \{1\}  ==  x \neq 1
 |x - 3| < 5  ==  |3 - x| < 5
 \text{all real numbers}  ==  \mathbb{R}
 \mathbb{R}  ==  \text{all real numbers}
+\begin{cases} x & x \ge 0 \\ -x & x < 0 \end{cases}  ==  \begin{cases} -x & x < 0 \\ x & x \ge 0 \end{cases}
+x > y > 0  ==  0 < y < x
+x^2 - y^2 > 4  ==  4 < x^2 - y^2
+\{x \in \mathbb{R} : x \neq 2\}  ==  \mathbb{R} \setminus \{2\}
+\{x \mid x^2 < 4\}  ==  \{y \mid y^2 < 4\}
+(-2, 0) \cup (0, 2)  ==  (-2, 2) \setminus \{0\}
+-\frac{1}{2} < x < \frac{1}{2}  ==  -0.5 < x < 0.5
+x \in \{1, 2\}  ==  x \in \{2, 1\}
+|x| > 2  ~~  (-\infty, -2) \cup (2, \infty)
+|x-3| < 5  ~~  (-2, 8)
+x \geq 0 \text{ or } x = -1  ~~  [0, \infty) \cup \{-1\}
 (-\infty, 2)  ~~  x < 2
 x \geq 2  ~~  [2, \infty)
 (1, 2)  ~~  1 < x < 2
@@ -265,6 +346,13 @@ k < -5  ~~  (-\infty, -5)
 (-\infty, -2] \cup \{1\}  ~~  a \leq -2 \text{ or } a = 1
 \{x \in \mathbb{R} \mid x \ne 1\}  ~~  x \neq 1
 x > 0  ~~  (0, \infty)
+(-2, 2)  ~~  |x| < 2
+[1, \infty)  ~~  y \geq 1
+[2, 5]  ~~  2 \le f(x) \le 5
+x \leq 3  ~~  (-\infty, 3]
+k > 2  ~~  (2, \infty)
+\text{all reals}  ~~  (-\infty, \infty)
+|x| \geq 2  !=  (-\infty, -2) \cup (2, \infty)
 x = 2  !=  x > 2
 x < 1  !=  x \le 1
 x < 1  !=  x > 1
@@ -306,6 +394,27 @@ x \neq 1, 2  !=  x \neq 1
 |x - 3| < 5  !=  |x + 3| < 5
 \mathbb{R}  !=  x > 0
 x<5  !=  x<5, x>0
+\begin{cases} x & x \ge 0 \\ -x & x < 0 \end{cases}  !=  \begin{cases} -x & x \ge 0 \\ x & x < 0 \end{cases}
+x > y > 0  !=  x > 0 > y
+x > y > 0  !=  y > x > 0
+|x| < 2  !=  x < 2
+|x| < 2  !=  (-2, 3)
+\{x \mid x^2 < 4\}  !=  \{x \mid x^2 > 4\}
+\{x \mid x < 2\}  !=  \{x \mid x \le 2\}
+(-2, 0) \cup (0, 2)  !=  (-2, 2)
+[2, 5]  !=  (2, 5)
+[2, 5]  !=  2 < f(x) < 5
+0 < a < 1  !=  0 < a \le 1
+a > 0, b > 0  !=  a > 0
+a > 0, b > 0  !=  b > 0, a < 0
+a > 0, b > 0  !=  x > 0, y > 0
+x \ge 1  !=  n \ge 1
+\neg p  !=  p
+\mathbb{N}  !=  \mathbb{Z}
+\mathbb{Q}  !=  \mathbb{R}
+x \in \mathbb{R}, x \neq 1  !=  x \in \mathbb{R}
+x \neq 1, x \neq 2  !=  x \neq 1
+x \neq 1, x \neq 2  !=  x \neq 1, x \neq 3
 """,
     "lists and sets": r"""
 \{1, 2, 3\}  ==  \{3, 2, 1\}
@@ -326,6 +435,8 @@ x = -3 \text{ or } x = \frac{1}{2}  ==  x = \frac12 \text{ or } x = -3
 \frac{-1 \pm \sqrt{5}}{2}  ==  \frac{-1+\sqrt5}{2}, \frac{-1-\sqrt5}{2}
 \{1,2\} \cup \{3\}  ==  \{1,2,3\}
 \{1,2,3\} \cap \{2,3,4\}  ==  \{2,3\}
+x = -1, x = 3  ==  x = 3, x = -1
+a = 2, b = -1  ==  b = -1, a = 2
 1, 2  ~~  2, 1
 \{1, 2\}  ~~  1, 2
 1, 2  ~~  \{2, 1\}
@@ -339,6 +450,9 @@ x_1 = 1, x_2 = 2  ~~  x = 1 \text{ or } x = 2
 3, 4, 5  ~~  \{5, 4, 3\}
 x = 3, x = 4  ~~  3, 4
 x=3 \text{ or } 4  ~~  3, 4
+x = -1 \text{ or } 3  ~~  \{-1, 3\}
+-1, 3  ~~  x = -1 \text{ and } x = 3
+\{(x, y) \mid x + y = 1\}  ~~  x + y = 1
 x = 1 \text{ or } x = 2  !=  y = 1 \text{ or } y = 2
 \{1, 2\}  !=  \{1, 2, 3\}
 \{1, 2\}  !=  \{1, 3\}
@@ -367,6 +481,14 @@ x = 1 \text{ or } x = 2  !=  x = 1
 \frac{-1 \pm \sqrt{5}}{2}  !=  \frac{1 \pm \sqrt{5}}{2}
 \frac{-1 \pm \sqrt{5}}{2}  !=  \frac{-1 + \sqrt{5}}{2}
 3 \text{ or } 4  !=  3
+a = 2, b = -1  !=  a = -1, b = 2
+x = -1, x = 3  !=  x = -1
+x = -1 \text{ or } 3  !=  \{-1\}
+1, 2, 3  !=  1, 2, 3, 4
+\{1, 2, \ldots, 10\}  !=  \{1, 2, \ldots, 9\}
+1 + 2i, 1 - 2i  !=  1 + 2i
+\text{Increasing on } (0, 1)  !=  \text{Increasing on } (0, 2)
+\emptyset  !=  \{1\}
 """,
     "points, matrices, ratios": r"""
 (1/2, \pi)  ==  (0.5, \pi)
@@ -374,6 +496,8 @@ x = 1 \text{ or } x = 2  !=  x = 1
 \begin{pmatrix} 1/2 \\ 0 \end{pmatrix}  ==  \begin{pmatrix} 0.5 \\ 0 \end{pmatrix}
 (1, 2)  ==  \left(1, 2\right)
 (2, 3, -1)  ==  \left( 2,\ 3,\ -1 \right)
+(x-2)(x+3) = 0  ==  x^2 + x - 6 = 0
+(\sqrt{2}, \frac{\pi}{4})  ==  (2^{1/2}, \pi/4)
 (1, 2)  ~~  1, 2
 (1, 2)  ~~  x = 1, y = 2
 (1, 2)  ~~  y = 2, x = 1
@@ -389,6 +513,8 @@ A(1, 2)  ~~  (1, 2)
 (5,2),(7,2)  ~~  p=5,q=2;p=7,q=2
 (1, 2), (3, 4)  ~~  (3, 4), (1, 2)
 \{(1,2),(3,4)\}  ~~  (1,2), (3,4)
+(2, -1)  ~~  x = 2, y = -1
+(2,-1)  ~~  (x, y) = (2, -1)
 (1, 2)  !=  (2, 1)
 (1, 2)  !=  (1, 2, 3)
 (1, 2)  !=  \{1, 2\}
@@ -410,6 +536,17 @@ A(1, 2)  ~~  (1, 2)
 \begin{pmatrix} 1 \\ 2 \end{pmatrix}  !=  \begin{pmatrix} 1 & 3 \end{pmatrix}
 \begin{pmatrix} 1 & 2 \\ 3 & 4 \end{pmatrix}  !=  (1, 2, 3, 4)
 \begin{pmatrix} 1 & 0 \\ 0 & 1 \end{pmatrix}  !=  1
+(x-2)(x+3) = 0  !=  (x+2)(x-3) = 0
+(2, -1)  !=  (x, y) = (-1, 2)
+(2, -1)  !=  x = -1, y = 2
+(1, 2, 3)  !=  (1, 3, 2)
+(1, 2), (2, 1)  !=  (1, 2)
+\vec{a} + \vec{b}  !=  \vec{a} - \vec{b}
+9:4  !=  3:2
+\sqrt{9}:\sqrt{4}  !=  9:4
+2:3  !=  0.6
+7:30  !=  7.5
+1:2:3  !=  1:2
 """,
 }
 ROWS = [(kind, line) for kind, text in PAIRS.items() for line in text.strip().splitlines()]

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from conftest import Site
 
 HEAVY = [
-    *("torch", "transformers", "trl", "peft", "datasets", "pyarrow", "sympy", "math_verify", "openai", "agents", "mcp"),
+    *("torch", "transformers", "trl", "peft", "datasets", "pyarrow", "sympy", "flint", "openai", "agents", "mcp"),
     *("pydantic", "httpx", "rich", "uvicorn", "starlette", "yaml", "numpy", "asyncio"),
 ]
 PROBE = """

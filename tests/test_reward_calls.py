@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from guerdon.errors import RewardError
+from guerdon.invoke import as_score, call, check_wants, shape
 from guerdon.plugins import Component
-from guerdon.reward import as_score, call, check_wants, shape
 from guerdon.scoring import Scorer
 from guerdon.task import Task
 from guerdon.trajectory import Score, Trajectory, Turn, weighted_sum

@@ -16,16 +16,15 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from guerdon.errors import ComponentError, RewardError, counted
+from guerdon.invoke import Item, Shape, call, is_async, shape
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load, require_extra
-from guerdon.reward import Item, Shape, call, is_async, shape
 from guerdon.settings import validate
 from guerdon.signatures import from_verifiers as from_verifiers
 from guerdon.task import Message, Task
 from guerdon.tasks import reference
 from guerdon.trajectory import Failure, Score, Trajectory, Turn
-from guerdon.workers import Job, in_worker
-from guerdon.workers import _pool as shared
+from guerdon.workers import Job, in_worker, shared
 
 if TYPE_CHECKING:
     from guerdon.callables import ForTRL, ForVerifiers, ForVerl
@@ -193,7 +192,7 @@ class Reward:
         if in_worker() or (self.component.inline and not is_async(self.function)):
             return [score for group in groups for score in call(self.function, self.settings, group)]
         whole = self.shape.kind != "one"
-        job = Job("guerdon.reward:scorer", (self.component, dict(self.settings)), whole)
+        job = Job("guerdon.invoke:scorer", (self.component, dict(self.settings)), whole)
         if not whole:
             groups = [part for group in groups for part in _parts(group, shared().count)]
         if len(groups) == 1:

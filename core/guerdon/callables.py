@@ -10,7 +10,7 @@ from typing import Any
 
 from guerdon.adapters import Reward, Said, as_item, as_items, value_of
 from guerdon.errors import RewardError, counted, near_miss
-from guerdon.reward import check_wants
+from guerdon.invoke import check_wants
 from guerdon.settings import validate
 from guerdon.trajectory import Score
 

@@ -20,11 +20,11 @@ from guerdon.conformance_static import CHECKS as STATIC
 from guerdon.conformance_subject import Outcome, Seen, Subject, announced
 from guerdon.errors import ComponentError, GuerdonError, RewardError, near_miss
 from guerdon.hookspecs import KINDS
+from guerdon.invoke import check_wants, shape
 from guerdon.loading import _value as yaml_value
 from guerdon.plugins import Component, Plugins
 from guerdon.recipe import REWARD_KEYS
 from guerdon.registry import Registry, load, require_extra
-from guerdon.reward import check_wants, shape
 from guerdon.settings import validate
 from guerdon.workers import Workers
 

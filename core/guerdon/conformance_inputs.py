@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from guerdon.errors import TaskError
-from guerdon.reward import Item
+from guerdon.invoke import Item
 from guerdon.task import Task
 from guerdon.tasks import reference
 from guerdon.trajectory import Trajectory, Turn

@@ -32,8 +32,8 @@ from guerdon.conformance_subject import (
     stands,
 )
 from guerdon.errors import RewardError, counted
+from guerdon.invoke import Item, call
 from guerdon.probe import Value, differences, value_of
-from guerdon.reward import Item, call
 from guerdon.trajectory import Score
 
 

@@ -9,10 +9,10 @@ from typing import Any
 from pydantic import PydanticUserError, ValidationError
 
 from guerdon.conformance_subject import Seen
+from guerdon.invoke import is_async, shape
 from guerdon.plugins import Component
 from guerdon.recipe import REWARD_KEYS
 from guerdon.resolve import Bound, takes_task
-from guerdon.reward import is_async, shape
 from guerdon.settings import describe, settings_model, validate
 
 

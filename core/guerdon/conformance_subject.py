@@ -11,9 +11,9 @@ from typing import Any, Literal, NamedTuple
 
 from guerdon.conformance_inputs import Example
 from guerdon.errors import RewardError, counted
+from guerdon.invoke import Item, Shape
 from guerdon.plugins import Component
 from guerdon.probe import Observations, groups
-from guerdon.reward import Item, Shape
 from guerdon.trajectory import Failure, Score
 from guerdon.workers import Job, Workers
 
@@ -58,7 +58,7 @@ class Subject:
         return self._run([[i] for i in items] if whole else [part for part in (items[:half], items[half:]) if part])
 
     def _run(self, batches: Sequence[Sequence[Item]]) -> list[Score]:
-        job = Job("guerdon.reward:scorer", (self.component, dict(self.settings)), self.shape.kind != "one")
+        job = Job("guerdon.invoke:scorer", (self.component, dict(self.settings)), self.shape.kind != "one")
         with ThreadPoolExecutor(self.workers.count) as threads:
             parts = threads.map(lambda batch: self.workers.run(job, batch, self.timeout), batches)
             results = [result for part in parts for result in part]

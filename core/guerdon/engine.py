@@ -19,11 +19,11 @@ from typing import Any
 from guerdon.errors import AgentError, RewardError, TrainingError, counted
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.groups import Groups
+from guerdon.invoke import Item
 from guerdon.policy import Endpoint
 from guerdon.recipe import Eval, Recipe, Tasks
 from guerdon.report import Report, compare
 from guerdon.resolve import AllTasks, Bound, Plan, model_path
-from guerdon.reward import Item
 from guerdon.rollout import Agent, Attempt, RolloutRunner, entered, open_agent
 from guerdon.rows import choose, write_rows
 from guerdon.scoring import Scorer

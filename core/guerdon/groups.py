@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from guerdon.reward import Item
+from guerdon.invoke import Item
 from guerdon.rollout import Attempt
 from guerdon.trajectory import Trajectory
 

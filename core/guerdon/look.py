@@ -12,10 +12,10 @@ from rich.text import Text
 
 from guerdon.errors import ComponentError, StoreError, counted, near_miss
 from guerdon.hookspecs import KINDS
+from guerdon.invoke import shape
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load
 from guerdon.report import Report, compare, number
-from guerdon.reward import shape
 from guerdon.settings import describe
 from guerdon.store import Run, list_runs
 from guerdon.summary import summarise

@@ -25,9 +25,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from guerdon.invoke import Item, call, shape
 from guerdon.plugins import Component
 from guerdon.registry import load
-from guerdon.reward import Item, call, shape
 from guerdon.trajectory import Score
 
 THREADS = 8

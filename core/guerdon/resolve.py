@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.errors import ComponentError, GuerdonError, PluginError, RewardError, TaskError, near_miss
+from guerdon.invoke import check_wants, is_async, shape
 from guerdon.loading import Key, Loaded
 from guerdon.plugins import Component
 from guerdon.recipe import REWARD_KEYS, RewardUse, Tasks, Use
 from guerdon.registry import Registry, load, require_extra
-from guerdon.reward import check_wants, is_async, shape
 from guerdon.settings import SettingError, settings_model, validate
 from guerdon.tasks import TaskSet, hold_out, read_tasks
 

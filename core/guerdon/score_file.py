@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.errors import ComponentError, RewardError, StoreError, TaskError, near_miss
+from guerdon.invoke import MANY, shape
 from guerdon.report import Report
 from guerdon.resolve import BoundReward
-from guerdon.reward import MANY, shape
 from guerdon.score_io import Output, open_rows
 from guerdon.score_row import ADDED, Columns, Fields, Named, Row, Scored, finished, read
 from guerdon.score_totals import Totals

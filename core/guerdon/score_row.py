@@ -10,12 +10,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from guerdon.errors import RewardError, near_miss
+from guerdon.invoke import MANY, ONE, Item, Shape, shape
+from guerdon.invoke import scorer as reward_scorer
 from guerdon.plugins import Component
 from guerdon.registry import load
-from guerdon.reward import MANY, ONE, Item, Shape, shape
-from guerdon.reward import scorer as reward_scorer
-from guerdon.task import Message, Task
-from guerdon.tasks import reference
+from guerdon.task import Message, Task, reference
 from guerdon.trajectory import Failure, Score, Trajectory, Turn
 
 Fields = Mapping[str, Any]

@@ -7,9 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from guerdon.errors import RewardError
+from guerdon.invoke import Item, call, is_async, shape
 from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward
-from guerdon.reward import Item, call, is_async, shape
 from guerdon.tally import Tally
 from guerdon.trajectory import Failure, Score, Trajectory
 from guerdon.workers import Job, Workers
@@ -69,7 +69,7 @@ class Scorer:
         if reward.component.inline and not is_async(reward.function):
             return await _inline(reward, items)
         job = Job(
-            "guerdon.reward:scorer",
+            "guerdon.invoke:scorer",
             (reward.component, dict(reward.settings)),
             whole=shape(reward.function).kind != "one",
         )

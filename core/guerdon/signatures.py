@@ -3,7 +3,7 @@
 What is loaded as a reward passes through `native`. verl's functions are known by their parameter `solution_str`,
 verifiers' by `state` or `parser` (rubric functions), by `trace` (its v1 API) or as `Rubric` objects. A rubric function
 without these looks like one of guerdon's, and its completion would be messages instead of text: `from_verifiers` says
-which it is. TRL's signature is called as it is (`guerdon.reward`).
+which it is. TRL's signature is called as it is (`guerdon.invoke`).
 """
 
 import functools
@@ -291,7 +291,7 @@ def _wrapped(
     read: Callable[[Any], Any],
     parameters: Sequence[Parameter],
 ) -> Function:
-    from guerdon.reward import is_async
+    from guerdon.invoke import is_async
 
     if is_async(function):
 

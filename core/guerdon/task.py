@@ -45,3 +45,14 @@ class Task:
         """What an agent may see: the prompt, and those fields that the recipe exposes by name."""
         seen = {name: self.fields[name] for name in expose if name in self.fields}
         return replace(self, answer=None, fields=seen)
+
+
+def reference(answer: Any) -> Any:
+    """The reference answer: GSM8K's solutions end in a line `#### 42`, of which the 42 is the answer.
+
+    >>> reference("She has 40 + 2 = <<40+2=42>>42.\\n#### 42")
+    '42'
+    """
+    if isinstance(answer, str) and "####" in answer:
+        return answer.rpartition("####")[2].strip()
+    return answer

@@ -10,7 +10,7 @@ from typing import Any
 
 from guerdon.errors import TaskError, counted, near_miss
 from guerdon.recipe import Eval, Tasks
-from guerdon.task import Task
+from guerdon.task import Task, reference
 
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row]]  # where the row stands, for messages; and the row
@@ -234,17 +234,6 @@ def _task(row: Row, columns: Mapping[str, str], number: int, place: str) -> Task
     answer = reference(row[columns["answer"]]) if "answer" in columns else None
     name = str(row[columns["id"]]) if "id" in columns else str(number)
     return Task(name, prompt, answer, dict(row))
-
-
-def reference(answer: Any) -> Any:
-    """The reference answer: GSM8K's solutions end in a line `#### 42`, of which the 42 is the answer.
-
-    >>> reference("She has 40 + 2 = <<40+2=42>>42.\\n#### 42")
-    '42'
-    """
-    if isinstance(answer, str) and "####" in answer:
-        return answer.rpartition("####")[2].strip()
-    return answer
 
 
 def _is_conversation(value: Any) -> bool:

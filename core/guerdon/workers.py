@@ -238,13 +238,13 @@ def isolated(target: str, *args: Any, timeout: float = 1.0) -> Any:
         except Exception as error:
             failure = complaint(error)
             raise RewardError(failure.message, kind=failure.kind) from error
-    (result,) = _pool().run(Job("guerdon.worker:caller", (target,)), [args], timeout)
+    (result,) = shared().run(Job("guerdon.worker:caller", (target,)), [args], timeout)
     if isinstance(result, Failure):
         raise RewardError(result.message, kind=result.kind)
     return result
 
 
-def _pool() -> Workers:
+def shared() -> Workers:
     global _shared_pool
     with _shared_pool_lock:
         if _shared_pool is None:

@@ -24,12 +24,12 @@ DEEPEST = 80
 """Structures within structures."""
 CALCULUS = frozenset(("lim", "int", "sum", "prod", "diff"))
 _MARKED = frozenset(("unit", "pm", "percent", "deg", "base"))
+REALS: Node = ("numberset", "R")
 _STATEMENTS = frozenset(("rel", "or", "list"))
 _INTEGERS: Node = ("numberset", "Z")
-_LEFT_OUT = frozenset((_INTEGERS, ("numberset", "R")))
+_LEFT_OUT = frozenset((_INTEGERS, REALS))
 _REMARK = re.compile(r"(?:any|for|where|when|with|whenever|such|given|as)\b(?!\W*[0-9])", re.IGNORECASE)
 """How a remark begins that may be left out of an answer, or be added to it."""
-_NUMBER_SETS = {"R": "all real numbers"}
 
 
 def same(a: Node, b: Node, strict: bool = False) -> Answer:
@@ -85,13 +85,13 @@ class Comparison:
             return False
         if "def" in kinds:
             return definitions(self, first, second)
-        if a[0] == b[0] == "rel" and first is not a and second is not b and not self.same(a[2][0], b[2][0]):
+        if a[0] == b[0] == "rel" and "rel" not in kinds and not self.same(a[2][0], b[2][0]):
             return False  # 3 * 8 = 24 and 24 = 24, but not 27.7 / 22.3 = 1.24 and 27.8 / 22.3 = 1.24
         return self._same(first, second, *kinds)
 
     def _same(self, a: Node, b: Node, kind: str, other: str) -> Answer:
         if kind == "text" or other == "text":
-            return _texts(a, b)
+            return self._texts(a, b)
         one, two = facts(a), facts(b)
         if not one.structured and not two.structured:
             if _MARKED.isdisjoint(one.tags) and _MARKED.isdisjoint(two.tags):
@@ -141,6 +141,23 @@ class Comparison:
         first, second = ((n[2] if n[0] == "def" else n) for n in (first, second))
         return renamed(self, first, second, whole=True)
 
+    def _texts(self, a: Node, b: Node) -> Answer:
+        """Words, and what they stand for: no solution, infinitely many, all real numbers, three."""
+        if a[0] == b[0]:
+            return same_words(a[1], b[1])
+        text, other = (a, b) if a[0] == "text" else (b, a)
+        if other[0] == "const" and other[1] == "oo":
+            return same_words(text[1], "infinitely many")
+        if other == EMPTY:
+            return same_words(text[1], "no solution")
+        if other[0] == "sym":
+            return bool(text[1] == other[1])
+        if other[0] == "tuple" or regions.is_region(other):
+            reals = same_words(text[1], "all real numbers")
+            return reals and (other == REALS or (not self.strict and regions.same_region(REALS, other, self.same)))
+        value = facts(other).value
+        return value is not None and number_word(text[1]) == value
+
     def _alike(self, a: Node, b: Node) -> Answer:
         """Trees of one shape with structures inside, such as `p and q`."""
         if a[0] != b[0] or len(a) != len(b):
@@ -182,21 +199,28 @@ class Comparison:
         return lists.matrices(self, a, b)
 
     def _regions(self, a: Node, b: Node) -> Answer:
-        if a[0] == b[0] == "interval":
-            return False if a[3:] != b[3:] else lists.in_order(self, a[1:3], b[1:3])
+        if a[0] == b[0] == "interval" and a[3:] == b[3:]:
+            return lists.in_order(self, a[1:3], b[1:3])
         if self.strict and (a[0] in _STATEMENTS) != (b[0] in _STATEMENTS):
             return False
         if a[0] == b[0] == "rel" and relations(self, a, b):
             return True
-        if a[0] == b[0] and a[0] in ("list", "or", "union") and lists.unordered(self, list(a[1:]), list(b[1:])):
+        if a[0] == b[0] and a[0] in ("list", "or") and lists.unordered(self, list(a[1:]), list(b[1:])):
             return True
         if a[0] == b[0] == "builder":
             alike = self._builders(a, b)
             if alike:
                 return True
+        if "builder" in (a[0], b[0]) and "rel" in (a[0], b[0]) and not self.strict:
+            built, other = (a, b) if a[0] == "builder" else (b, a)
+            if facts(built[1]).letters <= facts(other).letters and self.same(built[2], other):
+                return True
         if not regions.same_subject(a, b):
             return False
-        return regions.same_region(a, b, self.same)
+        answer = regions.same_region(a, b, self.same)
+        if answer is None and a[0] == b[0] == "union":
+            return lists.unordered(self, list(a[1:]), list(b[1:]))
+        return answer
 
     def _builders(self, a: Node, b: Node) -> Answer:
         first, second = a, b
@@ -253,9 +277,8 @@ class Comparison:
     def equal(self, a: Node, b: Node) -> Answer:
         """Whether two expressions have the same values."""
         one, two = facts(a), facts(b)
-        first = one.value
-        if first is not None and two.value is not None:
-            return first == two.value
+        if one.key is not None and two.key is not None:
+            return one.key == two.key
         if not self.spend(4):
             return None
         if not one.letters and not two.letters:
@@ -313,19 +336,3 @@ def _integrated(node: Node) -> Node | None:
     if not letters & _INTEGRATED or node[-1][1] in letters or any(c.isupper() for c in letters):
         return None
     return rest if "C" in node[-1][1].upper() or "K" in node[-1][1].upper() else None
-
-
-def _texts(a: Node, b: Node) -> Answer:
-    if a[0] == b[0]:
-        return same_words(a[1], b[1])
-    text, other = (a, b) if a[0] == "text" else (b, a)
-    if other[0] == "const" and other[1] == "oo":
-        return same_words(text[1], "infinitely many")
-    if other == EMPTY:
-        return same_words(text[1], "no solution")
-    if other[0] == "sym":
-        return bool(text[1] == other[1])
-    if other[0] == "numberset":
-        return bool(other[1] in _NUMBER_SETS and same_words(text[1], _NUMBER_SETS[other[1]]))
-    value = facts(other).value
-    return value is not None and number_word(text[1]) == value

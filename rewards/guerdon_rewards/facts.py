@@ -19,10 +19,10 @@ class Facts:
     """What is known of a tree.
 
     `tags` holds the relations' signs too, and "decimal" for numbers with decimals; `letters` are free; `value` is None
-    for all but plain rational numbers.
+    for all but plain rational numbers, and so is `key`, which stands for it; `difference` is for an equation's sides.
     """
 
-    __slots__ = ("_value", "_valued", "expression", "letters", "node", "structured", "tags")
+    __slots__ = ("difference", "expression", "key", "letters", "node", "structured", "tags", "value")
 
     def __init__(self, node: Node) -> None:
         self.node = node
@@ -47,16 +47,10 @@ class Facts:
         self.structured = not STRUCTURES.isdisjoint(tags)
         self.letters = frozenset(letters) if BINDERS.isdisjoint(tags) else free_symbols(node)
         self.expression: Expression | None = None
-        self._value: Fraction | None = None
-        self._valued = False
-
-    @property
-    def value(self) -> Fraction | None:
-        if not self._valued:
-            self._valued = True
-            if not self.letters and _PLAIN.issuperset(self.tags):
-                self._value = _exact(self.node)
-        return self._value
+        self.difference: Node | None = None
+        value = None if letters or not _PLAIN.issuperset(tags) else _exact(node)
+        self.value = value
+        self.key = None if value is None else (value.numerator, value.denominator)
 
 
 _PLAIN = frozenset(("neg", "add", "mul", "div", "pow", "decimal"))

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from guerdon_rewards import lexicon
-from guerdon_rewards.lexer import Unread
+from guerdon_rewards import lexicon, scripts
+from guerdon_rewards.lexer import END, Unread
 from guerdon_rewards.operands import argument, exponent, function, group, group_any, letters, phrase, root, symbol
-from guerdon_rewards.tree import DEEPEST, EMPTY, Node, flat, multiply, number
+from guerdon_rewards.printed import printed
+from guerdon_rewards.tree import DEEPEST, EMPTY, Node, flat, is_clause, multiply, number
 
 if TYPE_CHECKING:
     from guerdon_rewards.syntax import Parser
@@ -15,13 +16,17 @@ _CLOSING = {"(": ")", "[": "]", "\\{": "\\}", "\\lbrack": "\\rbrack"}
 _MATRICES = frozenset("matrix pmatrix bmatrix vmatrix Vmatrix Bmatrix smallmatrix array".split())
 
 
+_CASES = frozenset(("cases", "dcases", "rcases"))
+_ALIGNED = frozenset(("aligned", "align", "align*", "gathered", "split", "gather", "gather*", "alignedat", "equation", "equation*"))
+
+
 def atom(parser: "Parser") -> Node:
     token = parser.take()
     kind, value = token.kind, token.value
     if kind == "num":
         return value  # type: ignore[return-value]
     if kind == "sym":
-        return symbol(parser, str(value)) if parser.tokens[parser.at].value == "(" else ("sym", value)
+        return symbol(parser, str(value)) if parser.tokens[parser.at].value in ("(", "{") else ("sym", value)
     if kind == "repeat":
         return "repeat", *value  # type: ignore[misc]
     if kind == "const":
@@ -29,9 +34,11 @@ def atom(parser: "Parser") -> Node:
     if kind == "func":
         return function(parser, str(value), token)
     if kind == "numberset":
-        return "numberset", value
+        return scripts.numberset(parser, str(value))
     if kind == "word":
-        return letters(parser, str(value))
+        return printed(parser, str(value)) or letters(parser, str(value))
+    if kind == "unknown" and not parser.sees("{"):
+        return "sym", value
     if kind == "text":
         parser.at -= 1
         return phrase(parser)
@@ -49,6 +56,7 @@ def atom(parser: "Parser") -> Node:
 
 def _bracket(parser: "Parser", opener: str) -> Node:
     """Round or square brackets: grouping, a tuple, an interval."""
+    start = parser.at
     bars, parser.bars = parser.bars, 0
     if parser.accept(")", "]"):
         parser.bars = bars
@@ -58,21 +66,52 @@ def _bracket(parser: "Parser", opener: str) -> Node:
     if parser.accept("\\choose"):
         node = ("call", "binom", node, parser.listing())
     closer = parser.take().value
-    if closer not in (")", "]", "\\rbrack"):
+    if closer not in (")", "]", "\\rbrack", "["):
         raise Unread("a bracket is not closed")
     items = flat(node)
-    left, right = opener != "(", closer != ")"
-    if len(items) == 2 and (left or right):
+    left, right = opener in _SQUARE, closer in ("]", "\\rbrack")
+    outward = opener == "]" or closer == "["
+    if opener in _SQUARE and right and all(n[0] in ("tuple", "interval", "matrix") for n in items):
+        return _rows(items, parser.tokens[start].value in _SQUARE)
+    if len(items) == 2 and (left or right or outward or any(_infinite(n) for n in items)):
         return "interval", items[0], items[1], left, right
-    if left != right:
+    if left != right or outward:
         raise Unread("brackets that do not match")
     if len(items) == 1:
         return node
     return "tuple", *items
 
 
-def _braces(parser: "Parser", _: str) -> Node:
+_SQUARE = frozenset(("[", "\\lbrack"))
+
+
+def _infinite(node: Node) -> bool:
+    return (node[1] if node[0] == "neg" else node) == ("const", "oo")
+
+
+def _rows(items: list[Node], square: bool) -> Node:
+    """`[[1, 2], [3, 4]]` is a matrix, `[(1, 2), (3, 4)]` a list of points."""
+    if len(items) == 1 and items[0][0] == "matrix":
+        return items[0]
+    if not square or any(n[0] == "matrix" for n in items):
+        return "list", *items
+    rows = tuple(n[1:] if n[0] == "tuple" else n[1:3] for n in items)
+    if len({len(r) for r in rows}) > 1 or not rows[0]:
+        return "tuple", *items
+    return "matrix", rows
+
+
+def _angled(parser: "Parser", _: str) -> Node:
+    bars, parser.bars = parser.bars, 0
+    node = parser.listing()
+    parser.bars = bars
+    parser.expect("\\rangle")
+    return "tuple", *flat(node)
+
+
+def _braces(parser: "Parser", opener: str) -> Node:
     r"""`\{ ... \}`: a set, or a set of all that fulfil a condition."""
+    closer = "}" if opener == "{" else "\\}"
     if parser.accept("\\}"):
         return EMPTY
     bars, parser.bars = parser.bars, 1
@@ -82,12 +121,16 @@ def _braces(parser: "Parser", _: str) -> Node:
     if node[0] == "matrix" and not parser.sees("\\}"):  # a system of equations, open to the right
         return _system(node[1])
     if parser.accept("|", ":", "\\vert") or (node[0] == "rel" and "mid" in node[1]):
-        return _builder(parser, node)
-    parser.expect("\\}")
-    return "set", *flat(node)
+        return _builder(parser, node, closer)
+    if not parser.accept("\\rbrace"):
+        parser.expect(closer)
+    first, *rest = flat(node)
+    if rest and first[0] == "rel" and first[1] == ("in",) and rest[0][0] == "rel":
+        return "builder", first, (rest[0] if len(rest) == 1 else ("list", *rest))
+    return "set", first, *rest
 
 
-def _builder(parser: "Parser", node: Node) -> Node:
+def _builder(parser: "Parser", node: Node, closer: str) -> Node:
     if node[0] == "rel" and "mid" in node[1]:
         at = node[1].index("mid")
         variable = node[2][0] if at == 0 else ("rel", node[1][:at], node[2][: at + 1])
@@ -97,15 +140,25 @@ def _builder(parser: "Parser", node: Node) -> Node:
             condition = ("list", *flat(condition), *flat(parser.listing()))
     else:
         variable, condition = node, parser.listing()
-    parser.expect("\\}")
+    if not parser.accept("\\rbrace"):
+        parser.expect(closer)
     return "builder", variable, condition
 
 
 def _plain_group(parser: "Parser", _: str) -> Node:
+    first, second = parser.tokens[parser.at], parser.tokens[parser.at + 1]
+    if first.value == "}" and first.kind == "op":
+        parser.at += 1
+        if parser.accept("_", "^"):
+            return scripts.raised(parser, "")
+        if parser.tokens[parser.at].kind in ("end", "set"):
+            return EMPTY
+        raise Unread("an empty group")
+    if first.kind == "sym" and (second.value in ("|", ":", "\\vert") or second.value in ("mid", "in")):
+        return _braces(parser, "{")
     parser.at -= 1
-    start = parser.at
     node = group(parser)
-    if node[0] == "list" and "set" in (parser.next.kind, parser.tokens[start - 1].kind if start else ""):
+    if node[0] == "list":
         return "set", *node[1:]  # {1,2} written for \{1,2\}
     return node
 
@@ -121,9 +174,58 @@ def _fence(parser: "Parser", opener: str) -> Node:
 
 def _fraction(parser: "Parser", _: str) -> Node:
     above, below = argument(parser), argument(parser)
-    if above == ("sym", "d") and below[0] == "mul" and below[1] == ("sym", "d") and len(below) == 3:
-        return "diff", below[2], 1, parser.nested(parser.product)
+    if _holds_d(above):
+        return _derivative(parser, above, below) or ("div", above, below)
     return "div", above, below
+
+
+_D = (("sym", "d"), ("sym", "partial"))
+
+
+def _holds_d(node: Node) -> bool:
+    first = node[1] if node[0] == "mul" else node
+    return (first[1] if first[0] == "pow" else first) in _D
+
+
+def _derivative(parser: "Parser", above: Node, below: Node) -> Node | None:
+    """`d/dx`, before what it is taken of, or `dy/dx`, which is a name."""
+    over = _differentials(below)
+    first, *of = above[1:] if above[0] == "mul" else (above,)
+    order = first[2] if first[0] == "pow" else number(1)
+    if over is None or order != number(sum(o for _, o in over)):
+        return None
+    if len(of) > 1:
+        return None
+    if of:
+        if of[0][0] != "sym":
+            return _taken(of[0], over)
+        if over == [(("sym", "x"), over[0][1])] and over[0][1] < 4:
+            return "sym", of[0][1] + "'" * over[0][1]
+        return "sym", f"d{of[0][1]}/d" + "d".join(f"{v[1]}{n}" for v, n in over)
+    return _taken(parser.nested(parser.product), over)
+
+
+def _taken(body: Node, over: list[tuple[Node, int]]) -> Node:
+    for variable, order in reversed(over):
+        body = ("diff", variable, order, body)
+    return body
+
+
+def _differentials(node: Node) -> list[tuple[Node, int]] | None:
+    """The letters under a derivative, with their orders: `dx^2 dy`."""
+    parts = list(node[1:]) if node[0] == "mul" else [node]
+    if parts and parts[0][0] == "pow" and parts[0][1] == ("mul", *_D[:1]):
+        return None
+    found: list[tuple[Node, int]] = []
+    while len(parts) >= 2:
+        mark, letter, *parts = parts
+        order = 1
+        if letter[0] == "pow" and letter[2][0] == "num" and letter[2][1].denominator == 1 and 1 <= letter[2][1] <= 9:
+            letter, order = letter[1], int(letter[2][1])
+        if mark not in _D or letter[0] != "sym":
+            return None
+        found.append((letter, order))
+    return found if found and not parts else None
 
 
 def _binomial(parser: "Parser", _: str) -> Node:
@@ -231,10 +333,12 @@ def _limit(parser: "Parser", _: str) -> Node:
 
 def _environment(parser: "Parser", _: str) -> Node:
     name = _name_in_braces(parser)
-    if name not in _MATRICES and name not in ("cases", "aligned", "align", "align*", "gathered"):
+    if name not in _MATRICES and name not in _CASES and name not in _ALIGNED:
         raise Unread(f"environment {name}")
     if name == "array" and parser.sees("{"):
         group_any(parser)
+    if name in _ALIGNED:
+        _without_marks(parser)
     rows: list[Node] = []
     row: list[Node] = []
     while not parser.accept("\\end"):
@@ -245,9 +349,8 @@ def _environment(parser: "Parser", _: str) -> Node:
                 rows.append(tuple(row))
             row = []
             continue
-        cell = parser.statement()
-        row.append(cell)
-        parser.accept(",")
+        row.append(_cell(parser) if name in _CASES else parser.statement())
+        parser.accept(",", ";", ".")
         if len(rows) * len(row) > 256 or len(rows) > 64:
             raise Unread("a large matrix")
     if row:
@@ -259,6 +362,39 @@ def _environment(parser: "Parser", _: str) -> Node:
         raise Unread("a ragged matrix")
     matrix = ("matrix", tuple(rows))
     return ("call", "det", matrix) if name in ("vmatrix",) else matrix
+
+
+def _without_marks(parser: "Parser") -> None:
+    """Take out the signs that columns are lined up by."""
+    end = next((i for i in range(parser.at, len(parser.tokens)) if parser.tokens[i].value == "\\end"), parser.at)
+    parser.tokens[parser.at : end] = [t for t in parser.tokens[parser.at : end] if t.value != "&"]
+
+
+def _cell(parser: "Parser") -> Node:
+    """A value, or the condition beside it: mathematics, or words such as `n is even`."""
+    while parser.next.kind == "text" and (is_clause(parser.next) and " " not in parser.next.raw or parser.next.value == "and"):
+        parser.at += 1
+    start, level = parser.at, 0
+    while parser.next.kind != "end":
+        value = parser.next.value if parser.next.kind == "op" else None
+        level += (value in _OPENING) - (value in _CLOSE)
+        if level <= 0 and value in ("&", "\\\\", "\\cr", "\\end"):
+            break
+        parser.at += 1
+    end, parser.at = parser.at, start
+    if all(t.kind not in ("text", "word") for t in parser.tokens[start:end]):
+        cut, parser.tokens[end] = parser.tokens[end], END
+        node = parser.listing()
+        parser.tokens[end] = cut
+        if parser.at != end:
+            raise Unread("a condition that goes on")
+        return node
+    words = " ".join(t.raw for t in parser.tokens[start:end]).strip(" ,.;")
+    parser.at = end
+    return "text", words
+
+
+_OPENING, _CLOSE = frozenset(("(", "[", "{", "\\{")), frozenset((")", "]", "}", "\\}"))
 
 
 def _system(rows: tuple[Node, ...]) -> Node:
@@ -284,6 +420,10 @@ def _not(parser: "Parser", _: str) -> Node:
     return "apply", "not", parser.nested(parser.factor)
 
 
+def _dots(parser: "Parser", _: str) -> Node:
+    return "text", "..."
+
+
 def _nothing(parser: "Parser", _: str) -> Node:
     return EMPTY
 
@@ -292,7 +432,8 @@ READERS: dict[str, Callable[["Parser", str], Node]] = {
     "(": _bracket, "[": _bracket, "\\lbrack": _bracket, "\\{": _braces, "{": _plain_group, "\\sqrt": _root,
     "\\surd": _root, "\\begin": _environment, "\\int": _integral, "\\lim": _limit, "\\sum": _sum_or_product,
     "\\prod": _sum_or_product, "\\emptyset": _nothing, "\\varnothing": _nothing, "\\angle": _skip,
-    "\\triangle": _skip, "\\neg": _not, "\\lnot": _not, "\\lbrace": _braces,
+    "\\triangle": _skip, "\\neg": _not, "\\lnot": _not, "\\lbrace": _braces, "]": _bracket, "\\langle": _angled,
+    "_": scripts.raised, "^": scripts.raised, "...": _dots,
 }  # fmt: skip
 READERS |= dict.fromkeys(lexicon.FRACTIONS, _fraction) | dict.fromkeys(lexicon.BINOMIALS, _binomial)
 READERS |= dict.fromkeys(lexicon.MARKS, _marked) | dict.fromkeys(lexicon.FENCES, _fence)

@@ -6,6 +6,7 @@ from fractions import Fraction
 
 from guerdon_rewards import lexicon
 from guerdon_rewards.prepare import prepared
+from guerdon_rewards.units import is_unit
 
 LONGEST = 4096
 """Characters: a longer answer is not read."""
@@ -41,7 +42,7 @@ class Token:
 
 _ENDS = frozenset(("end", "rel", "set"))
 _ENDING = frozenset(("+", "-", "\\pm", "\\mp", ")", "]", "}", "\\}", "\\rbrack", ",", ";", ":", "&", "\\\\", "\\end"))
-_END = Token("end", "", "", False)
+END = Token("end", "", "", False)
 
 _GROUPED = r"[0-9]{1,3}(?:,[0-9]{3})++(?![0-9])"
 _THIN = r"[0-9]{1,3}(?:(?:\\[,;:\ ]|\ )[0-9]{3})++(?![0-9])"
@@ -83,9 +84,11 @@ def tokens(text: str, grouped: bool = True) -> list[Token]:
     _scan(raws, grouped, out, 0)
     if len(out) > MOST:
         raise Unread("too long")
-    out += (_END, _END, _END)  # so that the parser may look ahead
+    out += (END, END, END)  # so that the parser may look ahead
     if not _UNIT_NAMES.isdisjoint(raws):
         _units(out)
+    if "U" in raws:
+        _unions(out)
     return out
 
 
@@ -97,6 +100,16 @@ def _units(out: list[Token]) -> None:
             alone = after.kind in _NO_ARGUMENT or (after.kind == "op" and after.value not in _ARGUMENTS)
             if alone or (after.kind == "num" and token.raw == "min"):
                 out[i] = Token("word", token.raw, token.raw, token.spaced)
+
+
+_CLOSE, _OPEN = frozenset((")", "]", "\\}", "[")), frozenset(("(", "[", "\\{", "]"))
+
+
+def _unions(out: list[Token]) -> None:
+    """`(0, 1) U (2, 3)`."""
+    for i in range(1, len(out) - 1):
+        if out[i].raw == "U" and out[i - 1].raw in _CLOSE and out[i + 1].raw in _OPEN:
+            out[i] = Token("set", "union", "U", True)
 
 
 _known: tuple[dict[str, Sequence[Token]], dict[str, Sequence[Token]]] = ({}, {})
@@ -113,7 +126,7 @@ def _read(raw: str, spaced: bool) -> Sequence[Token]:
     elif "0" <= first <= "9" or (first == "." and raw not in (".", "...")):
         made = (_digits(raw, spaced),)
     elif first == "\\":
-        made = (_command(raw, spaced),)
+        made = _glued(raw, spaced)
     elif first.isascii() and first.isalpha():
         made = _word(raw, spaced)
     else:
@@ -166,7 +179,7 @@ def _braced(raws: list[str], at: int) -> tuple[str, int]:
             level -= 1
             if level == 0:
                 return "".join(raws[at + 1 : place]), place + 1
-    raise Unread("a brace is not closed")
+    return "".join(raws[at + 1 :]), len(raws)  # cut off
 
 
 _EXACT = Fraction(0)
@@ -220,7 +233,20 @@ def _command(raw: str, spaced: bool) -> Token:
         return Token("func", lexicon.FUNCTIONS[name], raw, spaced)
     if name in lexicon.GREEK:
         return Token("sym", lexicon.VARIANTS.get(name, name), raw, spaced)
-    return Token("op", raw, raw, spaced)
+    if raw in lexicon.OPERATORS or len(name) < 2 or not name.isalpha():
+        return Token("op", raw, raw, spaced)
+    return Token("unknown", raw, raw, spaced)
+
+
+def _glued(raw: str, spaced: bool) -> tuple[Token, ...]:
+    r"""A command, and a letter that is stuck to it: `\lex` for `\le x`."""
+    if raw[:-1] in _OFTEN and raw not in lexicon.OPERATORS:
+        known = _command(raw, spaced)
+        return (known,) if known.kind != "unknown" else (_command(raw[:-1], spaced), _letter(raw[-1], False))
+    return (_command(raw, spaced),)
+
+
+_OFTEN = frozenset(r"\le \ge \leq \geq \ne \neq \pi \cdot \times \infty \in \cup \pm".split())
 
 
 def _word(raw: str, spaced: bool) -> list[Token]:
@@ -235,6 +261,8 @@ def _word(raw: str, spaced: bool) -> list[Token]:
         return [Token("text", lower, raw, spaced)]
     if raw in lexicon.GREEK:
         return [Token("sym", lexicon.VARIANTS.get(raw, raw), raw, spaced)]
+    if raw in lexicon.WORD_OPERATORS:
+        return [Token(*lexicon.WORD_OPERATORS[raw], raw, spaced)]
     parts = [p for p in _SPLIT.split(raw) if p]
     if len(parts) > 1 and all(len(p) == 1 or p == "pi" or p in lexicon.FUNCTIONS for p in parts):
         pieces = [t for p in parts for t in _word(p, False)]
@@ -248,6 +276,9 @@ def _letter(raw: str, spaced: bool) -> Token:
     return Token("sym", raw, raw, spaced)
 
 
+_COMPOUND = re.compile(r"[A-Za-z]+(?:\^\{?-?[0-9]\}?)?(?:\s*(?:/|\\cdot|\*)\s*[A-Za-z]+(?:\^\{?-?[0-9]\}?)?)+|[A-Za-z]{2,}\^\{?-?[0-9]\}?")
+_UNIT_LETTERS = frozenset("msghLlNJWVAK")
+_PIECES = re.compile(r"[A-Za-z]+")
 _JOINS = re.compile(r"[,;.\s]*(?:and|or)[,;.\s]*", re.IGNORECASE)
 _JOIN = re.compile(r"\b(and|or)\b", re.IGNORECASE)
 
@@ -268,10 +299,18 @@ def _wrapped(command: str, inside: str, grouped: bool, out: list[Token], spaced:
     if not words or depth > 3:
         return
     name = words.replace(" ", "").replace("\\,", "")
-    if name in lexicon.FUNCTIONS and name not in lexicon.PLAIN_ONLY and command not in ("\\text", "\\mbox"):
+    plain = name in lexicon.PLAIN_ONLY and command != "\\operatorname"
+    if name in lexicon.FUNCTIONS and not plain and command not in ("\\text", "\\mbox"):
         out.append(Token("func", lexicon.FUNCTIONS[name], name, spaced))
+    elif _COMPOUND.fullmatch(words) and all(
+        w in _UNIT_LETTERS or is_unit(w) for w in _PIECES.findall(words.replace("\\cdot", "*"))
+    ):
+        unit = re.sub(r"[{}\s]", "", words.replace("\\cdot", "*"))  # m/s
+        out.append(Token("text", unit, unit, spaced))
     elif len(words) == 1 and words.isalpha() and words.isascii() and command != "\\text":
         out.append(_letter(words, spaced))
+    elif words[0] in "0123456789-" and ":" not in words and command not in ("\\boxed", "\\fbox"):
+        _scan(_PATTERNS[grouped].findall(words), grouped, out, depth + 1)  # \text{5 cm}
     elif re.fullmatch(r"[A-Za-z][A-Za-z .'-]*", words) or _JOINS.fullmatch(words):
         out += _phrases(words, spaced)
     elif re.search(r"[A-Za-z]{2}", re.sub(r"\\[A-Za-z]+", "", words)) and command not in ("\\boxed", "\\fbox"):

@@ -14,7 +14,7 @@ FUNCTIONS |= {
     "arccsch": "arcsch", "asinh": "arsinh", "acosh": "arcosh", "atanh": "artanh", "acoth": "arcoth",
     "asech": "arsech", "acsch": "arcsch", "tg": "tan", "ctg": "cot", "cotg": "cot", "arctg": "arctan",
     "arcctg": "arccot", "cosec": "csc", "sh": "sinh", "ch": "cosh", "th": "tanh", "ceiling": "ceil", "Abs": "abs",
-    "Gamma": "gamma", "Re": "re", "Im": "im", "trace": "tr", "sgn": "sign", "factorial": "fact",
+    "Gamma": "gamma", "Re": "re", "Im": "im", "re": "re", "im": "im", "trace": "tr", "sgn": "sign", "factorial": "fact",
     "conjugate": "conj", "cbrt": "cbrt", "lb": "log2", "lg": "log10", "binomial": "binom", "C": "binom",
 }  # fmt: skip
 PLAIN_ONLY = frozenset(("abs", "mod", "fact", "re", "im", "arg", "tr", "th", "sh", "ch", "C", "Re", "Im", "lb"))
@@ -32,9 +32,9 @@ VARIANTS = {"varepsilon": "epsilon", "vartheta": "theta", "varrho": "rho", "vars
 RELATIONS = {
     "=": "=", "==": "=", ":=": "=", "!=": "!=", "<>": "!=", "<": "<", ">": ">", "<=": "<=", ">=": ">=", "=<": "<=", "=>": ">=",
     "~": "~", "\\ne": "!=", "\\neq": "!=", "\\le": "<=", "\\leq": "<=", "\\leqslant": "<=", "\\leqq": "<=",
-    "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "\\geqq": ">=", "\\lt": "<", "\\gt": ">", "\\in": "in",
+    "\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "\\geqq": ">=", "\\lt": "<", "\\gt": ">", "\\in": "in", "\\isin": "in",
     "\\notin": "notin", "\\approx": "~", "\\simeq": "~", "\\sim": "~", "\\cong": "cong", "\\equiv": "equiv",
-    "\\doteq": "~", "\\subset": "subset", "\\subseteq": "subset", "\\supset": "supset", "\\supseteq": "supset",
+    "\\doteq": "~", "\\nleq": ">", "\\ngeq": "<", "\\nless": ">=", "\\ngtr": "<=", "\\subset": "subset", "\\subseteq": "subset", "\\supset": "supset", "\\supseteq": "supset",
     "\\parallel": "parallel", "\\perp": "perp", "\\propto": "propto", "\\mid": "mid", "\\to": "to",
     "\\rightarrow": "to", "\\longrightarrow": "to", "\\mapsto": "to", "\\ni": "ni",
 }  # fmt: skip
@@ -95,6 +95,20 @@ CHARACTERS = str.maketrans({
     "\u207a": "^+", "\uff1c": "<", "\uff1e": ">", "\u300c": "", "\u3010": "[", "\u3011": "]", "\uff3b": "[", "\uff3d": "]",
 })  # fmt: skip
 
+WORD_OPERATORS = {"union": ("set", "union"), "imes": ("op", "\\times")}
+"""`imes` is what is left of a `\\times` whose tab was taken for a space."""
+OPERATORS = frozenset(
+    r"\frac \dfrac \tfrac \cfrac \binom \dbinom \tbinom \sqrt \surd \begin \end \int \lim \sum \prod \emptyset \varnothing \angle \triangle"
+    r" \neg \lnot \lbrace \rbrace \lbrack \rbrack \lfloor \rfloor \lceil \rceil \llcorner \lrcorner \ulcorner \urcorner \lvert"
+    r" \rvert \vert \lVert \rVert \Vert \langle \rangle \overline \bar \vec \hat \tilde \overrightarrow \widehat \dot \ddot \widetilde"
+    r" \over \choose \pmod \bmod \mod \pm \mp \times \cdot \ast \bullet \div \circ \degree \degrees \prime \wedge \land \vee"
+    r" \lor \differential \differentialD \substack \stackrel \cr \hline \blacksquare \square \Box \qed \rightarrow \Rightarrow \implies"
+    r" \iff \Leftrightarrow \leftrightarrow \Longrightarrow \longleftrightarrow \leftarrow \Leftarrow \forall \exists \nexists \oplus"
+    r" \otimes \ominus \odot \star \prec \succ \preceq \succeq \ll \gg \nmid \models \vdash \asymp \bowtie \nleq \ngeq \nless"
+    r" \ngtr \not \vartriangle \triangleq \leftharpoonup \rightharpoonup \uparrow \downarrow \up \down \cancel \dagger \top"
+    r" \intercal \colon \amp \ltimes \rtimes \wr \uplus \sqcup \sqcap \complement \underbrace \overbrace \underset \overset".split(" ")
+)
+"""Commands that are read, or are known to be no symbol; all others are symbols that we do not know."""
 SEPARATORS = frozenset(("and", "or", "&"))
 CLAUSES = frozenset(
     "for where when if with provided whenever unless such in some any with given as because since".split()

@@ -31,6 +31,11 @@ def both(answers: Iterable[Answer]) -> Answer:
     return result
 
 
+def _is_statement(node: Node) -> bool:
+    """A relation, or a case of a function with its condition."""
+    return bool(node[0] == "rel" or (node[0] == "tuple" and len(node) > 1 and node[-1][0] == "rel"))
+
+
 def _holds_sets(items: list[Node]) -> bool:
     return any(n[0] == "set" for n in items)
 
@@ -54,7 +59,7 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
         return False
     if kind == other_kind == "list":
         named, other_named = _names_differ(items), _names_differ(others)
-        values = rule.strict and a[0] == b[0] == "list" and not all(n[0] == "rel" for n in items)
+        values = rule.strict and a[0] == b[0] == "list" and not all(_is_statement(n) for n in items)
         if named != other_named or values:
             return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
     return unordered(rule, items, others)
@@ -165,15 +170,7 @@ def unordered(rule: "Comparison", items: list[Node], others: list[Node]) -> Answ
     """One to one, in any order."""
     if len(items) != len(others):
         return False
-    left = list(others)
-    rest: list[Node] = []
-    for item in items:  # equal numbers first: they need no search
-        value = facts(item).value
-        at = next((i for i, o in enumerate(left) if o == item or (value is not None and facts(o).value == value)), -1)
-        if at < 0:
-            rest.append(item)
-        else:
-            del left[at]
+    left, rest = _without_equal_numbers(items, others)
     unsure = False
     for item in rest:
         for i, other in enumerate(left):
@@ -187,10 +184,29 @@ def unordered(rule: "Comparison", items: list[Node], others: list[Node]) -> Answ
     return True
 
 
+def _without_equal_numbers(items: list[Node], others: list[Node]) -> tuple[list[Node], list[Node]]:
+    """What is left of the second and the first where each number that both have is taken out."""
+    left, keys = list(others), [facts(o).key for o in others]
+    rest: list[Node] = []
+    for item in items:
+        key = facts(item).key
+        if key is not None and key in keys:
+            at = keys.index(key)
+            del left[at], keys[at]
+        else:
+            rest.append(item)
+    return left, rest
+
+
 def _distinct(rule: "Comparison", items: list[Node]) -> list[Node]:
     kept: list[Node] = []
+    numbers: set[tuple[int, int]] = set()
     for item in items:
-        if not any(rule.exactly(k, item) for k in kept):
+        key = facts(item).key
+        if key is None and not any(rule.exactly(k, item) for k in kept):
+            kept.append(item)
+        elif key is not None and key not in numbers:
+            numbers.add(key)
             kept.append(item)
     return kept
 

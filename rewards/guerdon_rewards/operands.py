@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from guerdon_rewards import lexicon
+from guerdon_rewards import lexicon, scripts
 from guerdon_rewards.lexer import Token, Unread
 from guerdon_rewards.tree import LEAVES, Node, call, is_clause, leaf, multiply, number, product_of, unit_like
 from guerdon_rewards.units import is_unit
@@ -25,17 +25,21 @@ def exponent(parser: "Parser") -> Node:
     if parser.sees("{"):
         return group(parser)
     node = parser.nested(parser.atom)
-    return parser.nested(lambda: parser.postfix(node)) if not parser.latex else node
+    return node if parser.latex or parser.sees("_") else parser.nested(lambda: parser.postfix(node))
 
 
 def subscript(parser: "Parser", node: Node) -> Node:
     parser.at += 1
+    start = parser.at
     if parser.sees("{"):
-        start = parser.at
         group_any(parser)
         name = "".join(str(t.raw) for t in parser.tokens[start + 1 : parser.at - 1]).strip()
     else:
         name = str(parser.take().raw)
+    if node in (("sym", "C"), ("sym", "A")) and parser.sees("^"):
+        counted = scripts.below_first(parser, node, start)
+        if counted:
+            return counted
     if node[0] == "num":
         if name.isascii() and name.isdigit() and node[1].denominator == 1 and 2 <= int(name[:3]) <= 36:
             return "base", str(node[1].numerator), int(name)
@@ -97,8 +101,20 @@ def argument(parser: "Parser") -> Node:
 
 
 def symbol(parser: "Parser", name: str) -> Node:
+    if name in scripts.COUNTS:
+        counted = scripts.called(parser, name)
+        if counted:
+            return counted
+    if name in ("Gamma", "zeta") and parser.sees("("):
+        items = arguments(parser)
+        return ("call", name.lower(), *items) if len(items) == 1 else ("apply", name, *items)
     if parser.sees("(") and (name in lexicon.HEADS or is_head(parser)):
         return "apply", name, *arguments(parser)
+    if parser.sees("{") and parser.tokens[parser.at + 1].value == "(":  # as sympy prints f(x)
+        parser.at += 1
+        items = arguments(parser)
+        parser.expect("}")
+        return "apply", name, *items
     return "sym", name
 
 
@@ -127,9 +143,12 @@ def letters(parser: "Parser", word: str) -> Node:
     if parser.sees("{") and word in _BARE_COMMANDS:  # a backslash was lost
         command = _BARE_COMMANDS[word]
         return parser.nested(lambda: parser.form(command))
+    counted = scripts.counted(word)
+    if counted:
+        return counted
     if len(word) <= 3 and not is_unit(word) and word.lower() not in _ENGLISH:
-        *first, last = [("const", c) if c in "ei" else ("sym", c) for c in word]
-        return product_of([*first, parser.postfix(last)])  # xy^2 is x (y^2)
+        *before, last = [("const", c) if c in "ei" else ("sym", c) for c in word]
+        return product_of([*before, parser.postfix(last)])  # xy^2
     parser.at -= 1
     return phrase(parser)
 
@@ -146,6 +165,41 @@ def phrase(parser: "Parser") -> Node:
     return "text", text
 
 
+def minutes(parser: "Parser", degrees: Node) -> Node:
+    """Degrees, with minutes and seconds of arc that may follow: `30° 15' 20''`."""
+    parts, size = [degrees], 60
+    while degrees[0] == "num" and parser.next.kind == "num" and size <= 3600:
+        mark = parser.at
+        value = parser.take().value
+        signs = 0
+        raised = parser.sees("^")
+        if raised:
+            parser.at += 1
+        braced = raised and parser.accept("{")
+        while parser.accept("'", "\\prime"):
+            signs += 1
+        if signs != (1 if size == 60 else 2) or (braced and not parser.accept("}")):
+            parser.at = mark
+            break
+        parts.append(("div", value, number(size)))
+        size *= 60
+    return "deg", parts[0] if len(parts) == 1 else ("add", *parts)
+
+
+def modulus(parser: "Parser") -> Node | None:
+    r"""What a congruence is taken by: `\pmod 7`, `(mod 7)`."""
+    mark = parser.at
+    if parser.accept("\\pmod"):
+        return argument(parser)
+    if parser.accept("("):
+        if parser.take().value in ("\\bmod", "\\mod", "mod", "\\pmod"):
+            node = parser.nested(parser.sum)
+            parser.expect(")")
+            return node
+        parser.at = mark
+    return None
+
+
 def words(parser: "Parser", before: Node) -> bool:
     """Whether words here belong to the number before them, as a unit, or are letters to be multiplied."""
     if str(parser.next.value).lower() in ("and", "or") or is_clause(parser.next):
@@ -158,7 +212,10 @@ def words(parser: "Parser", before: Node) -> bool:
 
 
 def is_unit_ahead(parser: "Parser") -> bool:
-    word = str(parser.next.value)
+    return is_unit_word(str(parser.next.value))
+
+
+def is_unit_word(word: str) -> bool:
     return is_unit(word) or len(word) > 3 or word.lower() in _ENGLISH
 
 
@@ -187,7 +244,8 @@ def unit(parser: "Parser", node: Node) -> Node:
 
 def function(parser: "Parser", name: str, token: Token) -> Node:
     """`sin`, with its power before its argument, with brackets or without."""
-    if token.raw in lexicon.PLAIN_ONLY and not parser.sees("(") and token.raw[:1] != "\\":
+    inside = parser.tokens[parser.at + 1].value == "(" and parser.sees("{")
+    if token.raw in lexicon.PLAIN_ONLY and not inside and not parser.sees("(") and token.raw[:1] != "\\":
         return "sym", token.raw
     base: Node | None = None
     power: Node | None = None

@@ -11,6 +11,8 @@ def prepared(text: str) -> str:
         text = repaired(text)
     if not text.isascii():
         text = _BARRED.sub(lambda m: "\\overline{" + m[0].replace("\u0305", "") + "}", text)
+        text = _RAISED.sub(lambda m: "^{" + m[0].translate(_PLAIN) + "}", text)
+        text = _LOWERED.sub(lambda m: "_{" + m[0].translate(_PLAIN) + "}", text)
         text = text.translate(lexicon.CHARACTERS)
     if "\\" in text:
         text = _commands(text)
@@ -40,6 +42,17 @@ def repaired(text: str) -> str:
     return _DAMAGED.sub(lambda m: "\\" + _ESCAPES[m[0]], text)
 
 
+_BOLD = r"\\(?:mathbf|boldsymbol|bm|bf|vec|hat|widehat|overrightarrow)\s*"
+_ONE = r"(\\[ij]math|[ijk])"
+_UNIT_VECTOR = re.compile(
+    rf"{_BOLD}\{{\s*{_BOLD}\{{\s*{_ONE}\s*\}}\s*\}}|{_BOLD}\{{\s*(?:{_BOLD})?{_ONE}\s*\}}|{_BOLD}(?<=\s){_ONE}(?![A-Za-z])"
+)
+
+
+def _unit_vector(found: re.Match[str]) -> str:
+    return (found[1] or found[2] or found[3]).strip("\\")[0]
+
+
 _DOUBLED = re.compile(r"\\\\(?=left|right|[dt]?frac|text|sqrt|pi|cup|in\b|boxed|infty|cdot|times|quad|circ|mathr?[mb]|pm\b|%|\$|\()")
 _ROW_SPACE = re.compile(r"(?:\\\\|\\cr)\s*\[\s*-?[0-9.]*\s*(?:pt|em|ex|mm|cm|in|\\baselineskip)\s*\]")
 _SIMPLE = re.compile(r",\\!\s*+(?=[0-9])|\\!|\\q?quad(?=[a-z])")
@@ -62,6 +75,9 @@ def _commands(text: str) -> str:
         text = _SIMPLE.sub(lambda m: "," if "," in m[0] else "", text)
     if "\\not" in text:
         text = _NOT.sub(lambda m: _NOTS.get(m[1], m[0]), text)
+    if "bf{" in text or "\\bm" in text or "bold" in text or "hat" in text or "\\vec" in text:
+        if len({_unit_vector(m) for m in _UNIT_VECTOR.finditer(text)}) > 1:  # i alone may be the imaginary unit
+            text = _UNIT_VECTOR.sub(lambda m: f" \\hat{{{_unit_vector(m)}}} ", text)
     if "\\int" in text:
         text = _FRACTION_OF_IT.sub(lambda m: f"\\frac{{{m[1].strip() or 1}}}{m[3]} d{m[2]}", text)
         text = _INTEGRAND.sub(lambda m: f" \\differential {m[1]} ", text)
@@ -73,6 +89,9 @@ _GLUED = re.compile(r"(?<=[0-9)\]}])(or|and)(?=[A-Z(0-9\\\[{-]|[a-z](?![A-Za-z])
 _OPENERS = frozenset("[({'\"")
 _QUOTED = re.compile(r"(?<![A-Za-z0-9)\]}'])(['\"])([^'\"{}\\]{1,80})\1")
 
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b\u207f\u2071\u02e3]+")
+_LOWERED = re.compile("[\u2080-\u2089]{2,}")
+_PLAIN = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f\u2071\u02e3\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789+-nix0123456789")
 _BARRED = re.compile("(?:[0-9]\u0305)+")
 _DOTS = r"\s?(?:\.\.\.|\\[lc]?dots\b)"
 _ONGOING = re.compile(rf"(?<![0-9.])([0-9]{{0,20}}\.[0-9]{{0,20}}?)(?:([0-9])\2\2+|([0-9]{{2,8}}?)\3+){_DOTS}(?!\s*[,0-9])")

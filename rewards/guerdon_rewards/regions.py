@@ -5,7 +5,7 @@ A region is a list of pieces `(low, low closed, high, high closed)` whose ends a
 
 from collections.abc import Callable, Iterable
 
-from guerdon_rewards.evaluate import constant_equal, identical, less
+from guerdon_rewards.evaluate import constant_equal, less
 from guerdon_rewards.facts import facts
 from guerdon_rewards.statements import is_name
 from guerdon_rewards.tree import Node, number
@@ -271,28 +271,53 @@ def _solved(node: Node) -> Region:
     """The solutions of linear inequalities in one letter."""
     together: Region = [LINE]
     for op, left, right in zip(node[1], node[2], node[2][1:], strict=False):
-        bound, turned = _linear(op, left, right)
-        together = intersection(together, _half(turned, bound))
+        together = intersection(together, _one_sided(op, left, right))
     return together
 
 
+def _one_sided(op: str, left: Node, right: Node) -> Region:
+    """`3x < 2`, `|x - 1| < 2`."""
+    if right[:2] == ("call", "abs"):
+        left, op, right = right, _FLIPPED.get(op, op), left
+    if left[:2] == ("call", "abs") and op != "!=" and not facts(right).letters and _less(number(0), right):
+        within, without = _linear(op, left[2], right), _linear(_FLIPPED[op], left[2], ("neg", right))
+        first, second = _half(within[1], within[0]), _half(without[1], without[0])
+        return intersection(first, second) if op[0] == "<" else [*first, *second]
+    bound, turned = _linear(op, left, right)
+    return _half(turned, bound)
+
+
 def _linear(op: str, left: Node, right: Node) -> tuple[Node, str]:
+    """The bound that a linear inequality sets its letter, and the sign with the letter on its left."""
     difference: Node = ("add", left, ("neg", right))
     letters = facts(difference).letters
-    if len(letters) != 1:
+    if len(letters) != 1 or _degree(difference, *letters) != 1:
         raise NoRegion
     (letter,) = letters
-    zero, one, two = (substituted(difference, letter, number(v)) for v in (0, 1, 2))
-    bend: Node = ("add", two, ("neg", ("mul", number(2), one)), zero)
+    zero, one = (substituted(difference, letter, number(v)) for v in (0, 1))
     slope: Node = ("add", one, ("neg", zero))
-    rising = less(number(0), slope)
-    line: Node = ("add", ("mul", slope, ("sym", letter)), zero)
-    if not constant_equal(bend, number(0)) or rising is None or constant_equal(slope, number(0)):
+    if _equal(slope, number(0)):
         raise NoRegion
-    if not identical(difference, line):
-        raise NoRegion
-    bound: Node = ("div", ("neg", zero), slope)
-    return bound, op if rising else _FLIPPED.get(op, op)
+    value, base = facts(slope).value, facts(zero).value
+    if value is not None and base is not None:
+        return number(-base / value), op if value > 0 else _FLIPPED.get(op, op)
+    return ("div", ("neg", zero), slope), op if _less(number(0), slope) else _FLIPPED.get(op, op)
+
+
+def _degree(node: Node, letter: str) -> int:
+    """The degree of a polynomial in a letter, at most; 2 for all else that holds the letter."""
+    tag = node[0]
+    if letter not in facts(node).letters:
+        return 0
+    if tag == "sym":
+        return 1
+    if tag in ("neg", "add"):
+        return max(_degree(n, letter) for n in node[1:])
+    if tag == "mul":
+        return sum(_degree(n, letter) for n in node[1:])
+    if tag == "div" and letter not in facts(node[2]).letters:
+        return _degree(node[1], letter)
+    return 2
 
 
 def substituted(node: Node, letter: str, value: Node) -> Node:
@@ -321,6 +346,9 @@ def _less(a: Node, b: Node) -> bool:
 
 
 def _equal(a: Node, b: Node) -> bool:
+    first, second = facts(a).key, facts(b).key
+    if first is not None and second is not None:
+        return first == second
     return a == b or (not (_infinite(a) or _infinite(b)) and bool(constant_equal(a, b)))
 
 

@@ -70,6 +70,8 @@ def _two_definitions(rule: "Comparison", a: Node, b: Node) -> Answer:
             return True
         if first == second and not rule.strict and renamed(rule, a[2], b[2]):
             return True
+        if answer is False and not (facts(a[2]).letters or facts(b[2]).letters):
+            return False
         if not facts(a).letters & facts(b[2]).letters and first != second:
             return answer
     return _as_relations(rule, a, b)
@@ -163,8 +165,12 @@ def _backward(node: Node) -> tuple[tuple[str, ...], tuple[Node, ...]]:
 
 
 def _difference(node: Node) -> tuple[str, Node]:
+    """The sign that stands between left side minus right side and 0."""
     ops, operands = _forward(node)
-    return ops[0], ("add", operands[0], ("neg", operands[1]))
+    known = facts(node)
+    if known.difference is None:
+        known.difference = ("add", operands[0], ("neg", operands[1]))
+    return ops[0], known.difference
 
 
 def _solved_for(equation: Node, other: Node) -> Answer:

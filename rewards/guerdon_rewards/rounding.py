@@ -1,10 +1,11 @@
 """Decimals that were rounded: when one stands for the exact value that it was rounded from."""
 
+from collections.abc import Mapping
 from fractions import Fraction
 
 from flint import acb, fmpq
 
-from guerdon_rewards.evaluate import TooBig, Undefined, Unsupported, evaluate
+from guerdon_rewards.evaluate import TooBig, Undefined, Unsupported, Value, evaluate
 from guerdon_rewards.facts import facts
 from guerdon_rewards.tree import Node
 
@@ -16,6 +17,9 @@ FLOAT = Fraction(1, 10**12)
 """What a decimal of fifteen digits, written by a computer, may be off by."""
 COEFFICIENTS = 5
 """Significant digits that rounded coefficients beside letters have to show."""
+MOST_COEFFICIENTS = 8
+HALF = Fraction(52, 100)
+"""Of a unit in a rounded coefficient's last place: what it may be off by."""
 POINTS = 6
 NOISE = Fraction(1, 10**8)
 """What floats of nine digits or more are off by, relative, where the reference is exact."""
@@ -50,7 +54,7 @@ def near(a: Node, b: Node) -> bool:
     apart = _apart(a, b) if want or got else None
     if apart is None:
         return False
-    return any(d is not None and apart <= d[0] and not (apart / d[0]).denominator == 1 for d in (want, got))
+    return any(d is not None and apart <= d[0] and (apart / d[0]).denominator != 1 for d in (want, got))
 
 
 def decimal(node: Node) -> tuple[Fraction, int] | None:
@@ -80,10 +84,10 @@ def _rational(node: Node) -> Fraction | None:
     return Fraction(int(value.p), int(value.q)) if isinstance(value, fmpq) else None
 
 
-def _apart(a: Node, b: Node) -> Fraction | None:
-    """How far apart two real constants are, at most; None where they are not."""
+def _apart(a: Node, b: Node, point: Mapping[str, Value] | None = None) -> Fraction | None:
+    """How far apart two real values are, at most; None where they are not."""
     try:
-        return _above(evaluate(("add", a, ("neg", b))))
+        return _above(evaluate(("add", a, ("neg", b)), point))
     except (Undefined, TooBig, Unsupported):
         return None
 
@@ -108,21 +112,24 @@ def _above(value: fmpq | acb) -> Fraction | None:
 def roughly(reference: Node, answer: Node) -> bool:
     """Whether expressions with letters agree as well as the reference's rounded coefficients can say."""
     own = set(_decimals(answer))
-    digits = [found[1] for d in _decimals(reference) if d not in own and (found := decimal(d))]
-    if not digits or min(digits) < COEFFICIENTS:
+    shown = {d for d in _decimals(reference) if d not in own}
+    if not shown or len(shown) > MOST_COEFFICIENTS or any((decimal(d) or (0, 0))[1] < COEFFICIENTS for d in shown):
         return False
     letters = sorted(facts(reference).letters | facts(answer).letters)
-    allowed = sum((Fraction(5, 10**n) for n in digits), Fraction(0))
+    shifted = [_replaced(reference, d, (d[0], d[1] + d[2] * HALF, d[2])) for d in shown]
     for k in range(POINTS):
         point = {name: fmpq(2 * k + i + 1, 17 + 2 * i) for i, name in enumerate(letters)}
-        try:
-            apart = _above(evaluate(("add", reference, ("neg", answer)), point))
-            size = _above(evaluate(reference, point))
-        except (Undefined, TooBig, Unsupported):
-            return False
-        if apart is None or not size or apart > allowed * size:
+        apart = _apart(reference, answer, point)
+        allowed = [_apart(reference, other, point) for other in shifted]
+        if apart is None or None in allowed or apart > sum(a for a in allowed if a is not None):
             return False
     return True
+
+
+def _replaced(node: Node, old: Node, new: Node) -> Node:
+    if node == old:
+        return new
+    return tuple(_replaced(n, old, new) if isinstance(n, tuple) and n else n for n in node)
 
 
 def _decimals(node: Node) -> list[Node]:

@@ -17,7 +17,8 @@ whole is not read at all: there is no falling back on a number found inside.
 
 from collections.abc import Callable
 
-from guerdon_rewards import forms, lexicon, operands
+from guerdon_rewards import forms, lexicon, operands, scripts
+from guerdon_rewards.scripts import COUNTS
 from guerdon_rewards.lexer import Token, Unread, tokens
 from guerdon_rewards.tree import (
     DEEPEST,
@@ -30,14 +31,17 @@ from guerdon_rewards.tree import (
     multiply,
     number,
     proper,
+    spread,
     unit_like,
 )
 
 __all__ = ["EMPTY", "Node", "Unread", "number", "parse"]
 
 _MARKS_ABOVE = frozenset(("c", "T"))
-_CLOSERS = frozenset((")", "]", "\\}", "\\rbrack", "}"))
+_CLOSERS = frozenset((")", "]", "\\}", "\\rbrack", "}", "[", "\\rangle"))
+_MODULUS = frozenset(("\\pmod", "("))
 _LOGIC = {"\\wedge": "\\and", "\\land": "\\and", "\\vee": "\\or", "\\lor": "\\or"}
+_COPULAS = frozenset(("is", "are", "equals"))
 _ADVERBS = frozenset(("only", "so", "thus", "hence", "therefore", "then"))
 _SIGN_KINDS = frozenset(("op", "rel", "set"))
 _BARS = frozenset(("|", "\\vert", "\\|"))
@@ -47,10 +51,10 @@ _SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
 _ORDINALS = frozenset(("st", "nd", "rd", "th"))
 _TIMES = frozenset(("*", "\\cdot", "\\times", "\\ast", "\\bullet"))
 _OVER = frozenset(("/", "\\div"))
-_STARTS = frozenset(("num", "repeat", "sym", "func", "const", "numberset"))
+_STARTS = frozenset(("unknown", "num", "repeat", "sym", "func", "const", "numberset"))
 _OPENERS = frozenset((
     "(", "[", "{", "\\{", "\\sqrt", "\\begin", "\\sum", "\\prod", "\\int", "\\lim", "\\angle", "\\emptyset",
-    "\\varnothing", "\\lbrack", "\\triangle", "\\infty", "\\surd", "\\substack", "\\stackrel",
+    "\\varnothing", "\\lbrack", "\\triangle", "\\infty", "\\surd", "\\langle", "\\substack", "\\stackrel",
 )).union(lexicon.FRACTIONS, lexicon.BINOMIALS, lexicon.MARKS, lexicon.FENCES.keys() - {"|", "\\vert", "\\|"})  # fmt: skip
 
 
@@ -167,6 +171,10 @@ class Parser:
             edges = [0, *groups, len(items)]
             rows = [items[i:j] for i, j in zip(edges, edges[1:], strict=False) if j > i]
             return "list", *(("tuple", *row) if len(row) > 1 else row[0] for row in rows)
+        if items[-1][0] == "rel" and items[-1][1][-1] == "mod":
+            congruences = spread(items)
+            if congruences and "and" not in words:
+                return "or", *congruences
         if "or" in words and all(is_condition(i) for i in items):
             return "or", *items
         if {"\\and", "\\or"} & words:
@@ -182,9 +190,11 @@ class Parser:
         token = self.tokens[self.at]
         if token.kind in ("text", "word") or token.value == "\\angle":
             self.label()
+        elif token.kind == "sym" and self.tokens[self.at + 2].kind == "word" and self.tokens[self.at + 1].value == "-":
+            self.hyphened()
         first = self.sets()
         token = self.tokens[self.at]
-        if token.kind != "rel" and token.value != "\\pmod":
+        if token.kind != "rel" and token.value not in _MODULUS:
             return first
         ops: list[str] = []
         sides = [first]
@@ -193,11 +203,14 @@ class Parser:
             if op == "=" and self.next.kind == "end" and not ops:
                 return first
             ops.append(op)
-            sides.append(self.sets())
-        if self.accept("\\pmod"):
-            modulus = operands.argument(self)
+            side = self.sets()
+            if op in ("in", "notin") and side[0] == "sym" and side[1] in "RNZQ":
+                side = ("numberset", side[1])
+            sides.append(side)
+        modulus = operands.modulus(self)
+        if modulus:
             return "rel", (*ops, "mod"), (*sides, modulus)
-        return "rel", tuple(ops), tuple(sides)
+        return ("rel", tuple(ops), tuple(sides)) if ops else first
 
     def remark(self) -> None:
         """Skip `for all x` where more statements follow it."""
@@ -221,10 +234,23 @@ class Parser:
             last = self.take()
             if str(last.raw).rstrip().endswith((":", "=")):
                 return
+            if last.raw in _COPULAS and self.at > mark + 1 and self.next.kind not in ("text", "word", "end"):
+                return  # the answer is 5
         if self.at > mark and self.sees(":", "="):
             self.at += 1
             return
         self.at = mark
+
+    def hyphened(self) -> None:
+        """Skip `x-intercept:`."""
+        mark = self.at
+        self.at += 2
+        while self.next.kind in ("text", "word"):
+            self.at += 1
+        if len(self.tokens[mark + 2].raw) > 3 and self.sees(":", "="):
+            self.at += 1
+        else:
+            self.at = mark
 
     def sets(self) -> Node:
         """Unions, intersections and differences of sets; ratios."""
@@ -236,6 +262,9 @@ class Parser:
 
     def ratio(self) -> Node:
         first = self.sum()
+        if self.tokens[self.at].value == "to" and self.tokens[self.at].kind == "word":  # 3 to 4
+            self.at += 1
+            return "ratio", first, self.sum()
         if self.tokens[self.at].value != ":":
             return first
         parts = [first]
@@ -296,6 +325,10 @@ class Parser:
                     node = multiply(node, self.sign_factor())
                 elif value in _OVER:
                     node = self.over(node)
+                elif value == "(" and self.tokens[self.at + 1].value in ("\\bmod", "\\mod", "mod", "\\pmod"):
+                    return node
+                elif value == "[" and self.tokens[self.at + 1].ends and self.tokens[self.at + 1].value not in _SIGNS:
+                    return node  # [0, 1[
                 elif value in _OPENERS or (value in _BARS and not self.bars and node[0] in _BEFORE_BARS):
                     node = self.adjacent(node)
                 elif value in ("\\bmod", "\\mod"):
@@ -318,7 +351,8 @@ class Parser:
                 return node
 
     def over(self, node: Node) -> Node:
-        if self.tokens[self.at + 1].kind in ("text", "word") and unit_like(node):
+        after = self.tokens[self.at + 1]
+        if unit_like(node) and (after.kind == "text" or (after.kind == "word" and operands.is_unit_word(after.raw))):
             return operands.unit(self, node)  # 60 km / h
         self.at += 1
         return "div", node, self.sign_factor()
@@ -328,6 +362,8 @@ class Parser:
         if token.value == "over":
             self.at += 1
             return "div", node, self.sign_factor()
+        if token.value == "to" and node[0] == "num" and self.tokens[self.at + 1].kind == "num":
+            return None
         if token.raw in _ORDINALS and node[0] == "num" and not token.spaced:
             self.at += 1
             return node
@@ -349,9 +385,8 @@ class Parser:
             raise Unread("words beside an expression")
         spaced = self.next.spaced
         fraction = self.next.value in lexicon.FRACTIONS
-        if before[0] == "num" and self.next.raw == "C" and self.tokens[self.at + 1].kind == "num":
-            self.at += 1
-            return "call", "binom", before, self.factor()
+        if before[0] == "num" and self.next.raw in COUNTS and self.tokens[self.at + 1].kind == "num":
+            return "call", COUNTS[self.take().raw], before, self.factor()
         if before[0] == "unit" and self.next.kind == "num":
             after = self.factor()
             if self.next.kind not in ("text", "word"):
@@ -361,8 +396,6 @@ class Parser:
         if before[0] == "num" and before[1].denominator == 1 and not before[2]:
             if fraction and proper(after):
                 return add([before, after])
-            if fraction and after[0] in ("percent", "deg") and proper(after[1]):
-                return after[0], add([before, after[1]])
             if after[0] == "num":
                 if spaced and self.sees("/") and after[1].denominator == 1 and not after[2]:
                     self.at += 1
@@ -399,7 +432,8 @@ class Parser:
                 return node
             if value == "_":
                 if node[0] == "pow" and node[1][0] == "sym":
-                    node = ("pow", operands.subscript(self, node[1]), node[2])
+                    counted = node[1][1] in ("C", "A") and scripts.above_first(self, node)
+                    node = counted or ("pow", operands.subscript(self, node[1]), node[2])
                 elif node[0] in ("sym", "num", "apply", "const", "text"):
                     node = operands.subscript(self, node)
                 else:
@@ -417,12 +451,12 @@ class Parser:
             elif value in ("'", "\\prime"):
                 node = self.primed(node)
             else:
-                node = ("deg", node)
+                node = operands.minutes(self, node)
 
-    def primed(self, node: Node) -> Node:
+    def primed(self, node: Node, mark: str = "'") -> Node:
         if node[0] != "sym":
-            return "apply", "'", node
-        name = node[1] + "'"
+            return "apply", mark, node
+        name = node[1] + mark
         return ("apply", name, *operands.arguments(self)) if self.sees("(") else ("sym", name)
 
     def power(self, base: Node) -> Node:
@@ -435,7 +469,7 @@ class Parser:
                 return "pow", base, operands.group(self)
         if self.sees("\\circ", "\u00b0", "\\degree"):
             self.at += 1
-            return "deg", base
+            return operands.minutes(self, base)
         if self.sees("\\prime", "'"):
             return base
         if self.sees("{"):
@@ -443,7 +477,19 @@ class Parser:
             self.at += 1
             if self.accept("\\circ", "\u00b0", "\\degree"):
                 self.expect("}")
-                return "deg", base
+                return operands.minutes(self, base)
+            if self.accept("*") and self.accept("}"):
+                return "call", "conj", base
+            self.at = mark + 1
+            if self.accept("\\prime") and self.sees("}", "\\prime"):
+                while self.accept("\\prime"):
+                    pass
+                signs = "'" * (self.at - mark - 1)
+                self.expect("}")
+                return self.primed(base, signs)
+            if base[0] == "sym" and base[1] in lexicon.HEADS and self.tokens[mark + 1].value == "(":
+                self.at = mark
+                return self.primed(base, f"^({operands.group(self)})")
             if self.next.kind in ("text", "word") and str(self.next.value).lower() in ("th", "st", "nd", "rd", "o"):
                 self.at += 1
                 self.expect("}")

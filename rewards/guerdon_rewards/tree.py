@@ -81,3 +81,15 @@ def call(name: str, arguments: list[Node], base: Node | None) -> Node:
 
 def flat(node: Node) -> list[Node]:
     return list(node[1:]) if node[0] == "list" else [node]
+
+
+def spread(items: list[Node]) -> list[Node] | None:
+    """`n = 0, 1 (mod 4)`: what the last says is meant by all; None where they are no such list."""
+    first, last = items[0], items[-1]
+    if first[0] != "rel" or len(first[1]) != 1 or first[1][0] not in ("equiv", "="):
+        return None
+    name, modulus = first[2][0], last[2][-1]
+    values = [first[2][1], *(n[2][0] if n[0] == "rel" and n[1] == ("mod",) else n for n in items[1:])]
+    if any(n[0] == "rel" for n in values):
+        return None
+    return [("rel", (first[1][0], "mod"), (name, value, modulus)) for value in values]

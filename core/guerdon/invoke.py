@@ -15,7 +15,6 @@ import math
 import numbers
 import sys
 import time
-import types
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -285,15 +284,3 @@ def _trl_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
     arguments["log_extra"] = arguments["log_metric"] = lambda *_: None
     others = replace(how, wants=tuple(name for name in how.wants if name not in arguments))
     return arguments | _batch_arguments(others, items)
-
-
-class _Module(types.ModuleType):
-    """`guerdon.reward("numeric")` too, once this module, of the same name, has been imported."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        from guerdon.adapters import reward
-
-        return reward(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Module
