@@ -101,7 +101,7 @@ class Reward:
 
     def score(self, completion: Said, answer: Any = None, *, prompt: Said = "", **columns: Any) -> Score:
         """One score with its reason; where the reward failed, with the error instead."""
-        return self._groups([[as_item(0, prompt, completion, answer, columns)]])[0]
+        return self.scores([completion], [answer], prompts=[prompt], **{k: [v] for k, v in columns.items()})[0]
 
     def scores(
         self,

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from guerdon.conformance_inputs import Example
 from guerdon.errors import RewardError, counted
-from guerdon.invoke import Item, Shape
+from guerdon.invoke import Item, Shape, asked, outcomes
 from guerdon.plugins import Component
 from guerdon.probe import Observations, groups
 from guerdon.trajectory import Failure, Score
@@ -53,23 +53,20 @@ class Subject:
 
     def score(self, items: Sequence[Item]) -> list[Score]:
         """Their scores from the workers, one by one: the deadline is each item's own."""
-        half = (len(items) + 1) // 2
-        whole = self.shape.kind != "one"
-        return self._run([[i] for i in items] if whole else [part for part in (items[:half], items[half:]) if part])
+        return self._run([(item,) for item in items])
 
-    def _run(self, batches: Sequence[Sequence[Item]]) -> list[Score]:
-        job = Job("guerdon.invoke:scorer", (self.component, dict(self.settings)), self.shape.kind != "one")
-        with ThreadPoolExecutor(self.workers.count) as threads:
-            parts = threads.map(lambda batch: self.workers.run(job, batch, self.timeout), batches)
-            results = [result for part in parts for result in part]
-        return [Score(None, error=r) if isinstance(r, Failure) else r for r in results]
+    def _run(self, groups: Sequence[Sequence[Item]]) -> list[Score]:
+        job = Job("guerdon.invoke:caller", (self.component, dict(self.settings)))
+        calls = [one for group in groups for one in asked(self.shape, group)]
+        half = (len(calls) + 1) // 2
+        with ThreadPoolExecutor(2) as threads:
+            parts = threads.map(lambda part: self.workers.run(job, part, self.timeout), (calls[:half], calls[half:]))
+            return outcomes(calls, [result for part in parts for result in part], self.timeout)
 
     @cached_property
     def everyday(self) -> list[Score]:
         """The scores of the examples; a batch reward's, those of a task as one group."""
         items = [e.item for e in self.examples]
-        if self.shape.kind == "one":
-            return self.score(items)
         places = groups(items)
         scores = self._run([[items[i] for i in group] for group in places])
         order = [i for group in places for i in group]

@@ -26,7 +26,7 @@ from guerdon.plugins import Component
 from guerdon.signatures import check_guess
 from guerdon.task import Task
 from guerdon.trajectory import Failure, Score, Trajectory
-from guerdon.worker import in_worker
+from guerdon.worker import complaint, in_worker
 
 Item = tuple[Task, Trajectory]
 
@@ -111,8 +111,10 @@ def check_wants(function: Callable[..., Any], columns: Sequence[str]) -> None:
     known = {*ONE, *columns}
     if how.kind != "one":
         known |= {*MANY, *(f"{c}s" for c in columns)}
+    if how.kind == "trl":
+        known |= {"completion_ids", *_TRL_SETTINGS}
     for name in how.wants:
-        if name in known or name in how.optional or (how.kind == "trl" and name in _TRL):
+        if name in known or name in how.optional:
             continue
         if name in MANY:
             raise RewardError(_mixed(how, name))
@@ -130,7 +132,14 @@ def _mixed(how: Shape, plural: str) -> str:
     )
 
 
-_TRL = frozenset({"completion_ids", "trainer_state", "log_extra", "log_metric"})
+Asked = tuple[dict[str, Any] | Failure, int]
+"""The arguments of one call, or why there are none; and how many scores it has to give."""
+
+
+def asked(how: Shape, items: Sequence[Item]) -> list[Asked]:
+    """The calls that score these trajectories: one for each, or one for all where the reward takes a group."""
+    groups = [(item,) for item in items] if how.kind == "one" else [items]
+    return [(_arguments(how, group), len(group)) for group in groups]
 
 
 def call(function: Callable[..., Any], settings: Mapping[str, Any], items: Sequence[Item]) -> list[Score]:
@@ -139,76 +148,88 @@ def call(function: Callable[..., Any], settings: Mapping[str, Any], items: Seque
     The items of one call are one group: the trajectories of one task.
     """
     how = shape(function)
-    if how.kind == "one":
-        return [_guarded(partial(_one, function, how, settings, *item), 1)[0] for item in items]
-    return _guarded(partial(_many, function, how, settings, items), len(items))
+    return [score for one in asked(how, items) for score in evaluate(function, settings, how, one)]
+
+
+def evaluate(function: Callable[..., Any], settings: Mapping[str, Any], how: Shape, one: Asked) -> list[Score]:
+    """Make one call; its scores, or the error in their place. Each has its share of the time."""
+    arguments, count = one
+    if isinstance(arguments, Failure):
+        return [Score(None, error=arguments)] * count
+    started = time.perf_counter()
+    try:
+        given = function(**{**(_TRL_SETTINGS if how.kind == "trl" else {}), **arguments, **settings})
+        if type(given) not in _AS_IT_IS:
+            given = _finish(given)
+        values = [given] if how.kind == "one" else _listed(given, count)
+    except BaseException as error:
+        return [Score(None, error=_failure(error), seconds=(time.perf_counter() - started) / count)] * count
+    seconds = (time.perf_counter() - started) / max(count, 1)
+    return [_score(value, seconds) for value in values]
+
+
+def outcomes(calls: Sequence[Asked], given: Sequence[list[Score] | Failure], timeout: float) -> list[Score]:
+    """The scores of calls that workers made, each with so many seconds, or with why it could not."""
+    scores: list[Score] = []
+    for (_, count), one in zip(calls, given, strict=True):
+        if isinstance(one, Failure):
+            seconds = timeout / count if one.kind == "timeout" else 0.0
+            scores += [Score(None, error=one, seconds=seconds)] * count
+        else:
+            scores += one
+    return scores
 
 
 def scorer(component: Component, settings: Mapping[str, Any]) -> Callable[[Any], Any]:
-    """The job of a worker (`guerdon.workers`): scores an item, or the items of a group where the reward takes a group.
-
-    The module that the reward is from may define `warm_up()`, which is called once.
-    """
-    from guerdon.registry import load
-
-    function = load(component)
-    module = sys.modules.get(getattr(function, "__module__", ""))
-    if warm_up := getattr(module, "warm_up", None):
-        warm_up()
+    """A function that scores an item, or the items of a group where the reward takes a group."""
+    function = _ready(component)
     if shape(function).kind != "one":
         return lambda items: call(function, settings, items)
     return lambda item: call(function, settings, (item,))[0]
 
 
-def _guarded(run: Callable[[], list[Score]], count: int) -> list[Score]:
-    started = time.perf_counter()
+def caller(component: Component, settings: Mapping[str, Any]) -> Callable[[Asked], list[Score]]:
+    """The job of a worker (`guerdon.workers`): makes the calls that were `asked`."""
+    function = _ready(component)
+    return partial(evaluate, function, settings, shape(function))
+
+
+def _ready(component: Component) -> Callable[..., Any]:
+    """The reward, in a process of its own: its module may define `warm_up()`, which is called once."""
+    from guerdon.registry import load
+
+    function: Callable[..., Any] = load(component)
+    module = sys.modules.get(getattr(function, "__module__", ""))
+    if warm_up := getattr(module, "warm_up", None):
+        warm_up()
+    return function
+
+
+def _failure(error: BaseException) -> Failure:
+    """An exception that a reward has raised, as data."""
+    if isinstance(error, MemoryError) and not in_worker():
+        return Failure("memory", "it ran out of memory")
+    if isinstance(error, MemoryError) or not isinstance(error, Exception):
+        raise error  # a worker has to be replaced; Ctrl-C is for the caller
+    if isinstance(error, ImportError):
+        return Failure("missing", f"cannot import {error.name}: {error}")
+    return complaint(error)
+
+
+def _score(value: Any, seconds: float) -> Score:
     try:
-        scores = run()
-    except RewardError as error:
-        scores = [Score(None, error=Failure(error.kind, str(error)))] * count
-    except MemoryError:
-        if in_worker():
-            raise  # that worker has to be replaced
-        scores = [Score(None, error=Failure("memory", "it ran out of memory"))] * count
-    except ImportError as error:
-        scores = [Score(None, error=Failure("missing", f"cannot import {error.name}: {error}"))] * count
+        number, reason = _read(value)
     except Exception as error:
-        message = f"{type(error).__name__}: {error}{_line_of(error)}"
-        scores = [Score(None, error=Failure("raised", message))] * count
-    seconds = (time.perf_counter() - started) / max(count, 1)
-    return [replace(s, seconds=seconds) for s in scores]
+        return Score(None, 1.0, "", complaint(error), seconds)
+    return Score(number, 1.0, reason, None, seconds)
 
 
-def _line_of(error: BaseException) -> str:
-    """Where it was raised: the last line of the traceback, for whoever wrote the reward."""
-    trace = error.__traceback__
-    while trace and trace.tb_next:
-        trace = trace.tb_next
-    return f" ({trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno})" if trace else ""
-
-
-def _one(
-    function: Callable[..., Any], how: Shape, settings: Mapping[str, Any], task: Task, trajectory: Trajectory
-) -> list[Score]:
-    arguments = {}
-    for name in how.wants:
-        if name in ONE:
-            arguments[name] = ONE[name](task, trajectory)
-        elif name in task.fields:
-            arguments[name] = task.fields[name]
-        elif name not in how.optional:
-            raise RewardError(f"task {task.id} has no column {name!r}", kind="missing_column")
-    return [as_score(_finish(function(**arguments, **settings)))]
-
-
-def _many(function: Callable[..., Any], how: Shape, settings: Mapping[str, Any], items: Sequence[Item]) -> list[Score]:
-    arguments = _trl_arguments(how, items) if how.kind == "trl" else _batch_arguments(how, items)
-    values, count = _finish(function(**{**arguments, **settings})), len(items)
+def _listed(values: Any, count: int) -> Sequence[Any]:
     if isinstance(values, (str, bytes, Mapping, Set)) or not hasattr(values, "__len__"):
         raise RewardError(f"it returned {_shown(values)} for {count} completions; a list is needed", kind="not_a_list")
     if len(values) != count:
         raise RewardError(f"it returned {len(values)} scores for {count} completions", kind="wrong_length")
-    return [_guarded(partial(_as_list, value), 1)[0] for value in values]
+    return list(values)
 
 
 def _finish(value: Any) -> Any:
@@ -222,6 +243,10 @@ def _finish(value: Any) -> Any:
     return asyncio.run(wait())
 
 
+_AS_IT_IS = frozenset({float, int, bool, tuple, list, type(None), Score})
+"""Types that need no look at whether they can be awaited, which takes a microsecond."""
+
+
 def as_score(value: Any) -> Score:
     """What a reward returned, as a score: a number, `None`, or either with a reason.
 
@@ -231,31 +256,58 @@ def as_score(value: Any) -> Score:
     Raises:
         RewardError: it is none of these, or not finite.
     """
+    number, reason = _read(value)
+    return Score(number, reason=reason)
+
+
+def _read(value: Any) -> tuple[float | None, str]:
     reason = ""
     if isinstance(value, Score):
         value, reason = value.value, str(value.reason)
     elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
         value, reason = value
     if value is None:
-        return Score(None, reason=reason)
+        return None, reason
+    if type(value) is not float:
+        value = _number(value)
+    if not math.isfinite(value):
+        raise RewardError(f"it returned {value}, which is no score", kind="not_finite")
+    return value, reason
+
+
+def _number(value: Any) -> float:
     if hasattr(value, "item"):  # of numpy or torch
         with contextlib.suppress(ValueError, RuntimeError):
             value = value.item()
     if isinstance(value, (numbers.Real, Decimal)):
-        number = float(value)
-        if not math.isfinite(number):
-            raise RewardError(f"it returned {number}, which is no score", kind="not_finite")
-        return Score(number, reason=reason)
+        return float(value)
     raise RewardError(f"it returned {_shown(value)}; a number or None is needed", kind="not_a_number")
-
-
-def _as_list(value: Any) -> list[Score]:
-    return [as_score(value)]
 
 
 def _shown(value: Any) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+
+
+def _arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any] | Failure:
+    try:
+        if how.kind == "one":
+            return _one_arguments(how, *items[0])
+        return _trl_arguments(how, items) if how.kind == "trl" else _batch_arguments(how, items)
+    except Exception as error:
+        return complaint(error)
+
+
+def _one_arguments(how: Shape, task: Task, trajectory: Trajectory) -> dict[str, Any]:
+    arguments = {}
+    for name in how.wants:
+        if name in ONE:
+            arguments[name] = ONE[name](task, trajectory)
+        elif name in task.fields:
+            arguments[name] = task.fields[name]
+        elif name not in how.optional:
+            raise RewardError(f"task {task.id} has no column {name!r}", kind="missing_column")
+    return arguments
 
 
 def _batch_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
@@ -280,7 +332,13 @@ def _trl_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
     arguments["prompts"] = [task.messages for task, _ in items]
     arguments["completions"] = [[{"role": "assistant", "content": t.completion or ""}] for _, t in items]
     arguments["completion_ids"] = [list(t.turns[-1].reply_ids) if t.turns else [] for _, t in items]
-    arguments["trainer_state"] = None
-    arguments["log_extra"] = arguments["log_metric"] = lambda *_: None
-    others = replace(how, wants=tuple(name for name in how.wants if name not in arguments))
+    others = replace(how, wants=tuple(name for name in how.wants if name not in {*arguments, *_TRL_SETTINGS}))
     return arguments | _batch_arguments(others, items)
+
+
+_TRL_SETTINGS: Mapping[str, Any] = {
+    "trainer_state": None,
+    "log_extra": lambda column, values: None,
+    "log_metric": lambda name, value: None,
+}
+"""What TRL's trainer gives beside the data."""

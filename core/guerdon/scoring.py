@@ -7,11 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 from guerdon.errors import RewardError
-from guerdon.invoke import Item, call, is_async, shape
+from guerdon.invoke import Asked, Item, Shape, asked, evaluate, is_async, outcomes, shape
 from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward
 from guerdon.tally import Tally
-from guerdon.trajectory import Failure, Score, Trajectory
+from guerdon.trajectory import Score, Trajectory
 from guerdon.workers import Job, Workers
 
 ENOUGH_TO_JUDGE = 8
@@ -66,17 +66,14 @@ class Scorer:
         return [replace(s, weight=reward.weight, value=0.0 if s.error and zero else s.value) for s in scores]
 
     async def _call(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
+        how = shape(reward.function)
+        calls = asked(how, items)
         if reward.component.inline and not is_async(reward.function):
-            return await _inline(reward, items)
-        job = Job(
-            "guerdon.invoke:scorer",
-            (reward.component, dict(reward.settings)),
-            whole=shape(reward.function).kind != "one",
-        )
+            return await _inline(reward, how, calls)
+        job = Job("guerdon.invoke:caller", (reward.component, dict(reward.settings)))
         loop = asyncio.get_running_loop()
-        given = await loop.run_in_executor(self._threads, self._workers.run, job, items, reward.timeout)
-        share = len(items) if job.whole else 1
-        return [_failed(g, reward.timeout / share) if isinstance(g, Failure) else g for g in given]
+        given = await loop.run_in_executor(self._threads, self._workers.run, job, calls, reward.timeout)
+        return outcomes(calls, given, reward.timeout)
 
     def _judge(self, reward: BoundReward, tally: Tally) -> None:
         failed = tally.errors.total()
@@ -91,17 +88,11 @@ class Scorer:
             )
 
 
-async def _inline(reward: BoundReward, items: Sequence[Item]) -> list[Score]:
-    if shape(reward.function).kind != "one":
-        return call(reward.function, reward.settings, items)
+async def _inline(reward: BoundReward, how: Shape, calls: Sequence[Asked]) -> list[Score]:
     scores, since = list[Score](), time.monotonic()
-    for item in items:
-        scores += call(reward.function, reward.settings, (item,))
+    for one in calls:
+        scores += evaluate(reward.function, reward.settings, how, one)
         if time.monotonic() - since > BREATH_SECONDS:
             await asyncio.sleep(0)
             since = time.monotonic()
     return scores
-
-
-def _failed(failure: Failure, deadline: float) -> Score:
-    return Score(None, error=failure, seconds=deadline if failure.kind == "timeout" else 0.0)

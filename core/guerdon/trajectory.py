@@ -45,6 +45,10 @@ class Score:
     error: Failure | None = None
     seconds: float = 0.0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A frozen dataclass is pickled slowly, and scores come from other processes by the thousand."""
+        return Score, (self.value, self.weight, self.reason, self.error, self.seconds)
+
 
 @dataclass(frozen=True, slots=True)
 class Trajectory:

@@ -41,14 +41,13 @@ class Readable(Protocol):
 
 class Job(NamedTuple):
     """What a worker prepares once and keeps: `target`, "package.module:function", is called with `arguments` and
-    returns the function of one item. With `whole` that function takes all items of a call and returns a list.
+    returns the function that its items are given to.
 
     A module that takes long to be ready may define `warm_up()`: it is called once, after the import.
     """
 
     target: str
     arguments: tuple[Any, ...] = ()
-    whole: bool = False
 
 
 def in_worker() -> bool:

@@ -64,8 +64,8 @@ class Workers:
     def run(self, job: Job, items: Sequence[Any], timeout: float) -> list[Any]:
         """For each item, in order, its result or a `Failure`; blocks while all workers are busy.
 
-        `timeout` is in seconds: for each item, or for the call where the job takes the items as a whole. One call
-        is run by one worker at a time: for more, call from several threads.
+        `timeout` is in seconds, for each item. One call is run by one worker at a time: for more, call from several
+        threads.
 
         The kinds of failure are timeout, died, memory, raised (or what a `GuerdonError` says), not_sendable, and
         import where the job could not be prepared.
@@ -74,16 +74,6 @@ class Workers:
             RuntimeError: the pool was closed.
             RewardError: the system lets no process be started.
         """
-        if not job.whole:
-            return self._run(job, items, timeout)
-        (given,) = self._run(job, [list(items)], timeout)
-        if isinstance(given, Failure):
-            return [given] * len(items)
-        if not isinstance(given, list) or len(given) != len(items):
-            return [Failure("raised", f"{job.target} returned no list of {len(items)} results")] * len(items)
-        return given
-
-    def _run(self, job: Job, items: Sequence[Any], timeout: float) -> list[Any]:
         try:
             call = Call(pickle.dumps(job), items, timeout)
         except Exception as error:

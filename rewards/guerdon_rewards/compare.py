@@ -11,9 +11,10 @@ from fractions import Fraction
 from guerdon_rewards import lists, measures, regions
 from guerdon_rewards.evaluate import NoValue, constant_equal, identical, proportional
 from guerdon_rewards.facts import expression, facts
+from guerdon_rewards.matrices import computed
 from guerdon_rewards.relations import definitions, relations, renamed
 from guerdon_rewards.rounding import close, roughly
-from guerdon_rewards.statements import may_be_one, plain, said
+from guerdon_rewards.statements import may_be_one, measured, plain, said
 from guerdon_rewards.tree import EMPTY, Node, number
 from guerdon_rewards.words import number_word, same_words
 
@@ -25,6 +26,7 @@ DEEPEST = 80
 CALCULUS = frozenset(("lim", "int", "sum", "prod", "diff"))
 _MARKED = frozenset(("unit", "pm", "percent", "deg", "base"))
 REALS: Node = ("numberset", "R")
+_STATED = frozenset(("rel", "def", "or", "false", "given"))
 _STATEMENTS = frozenset(("rel", "or", "list"))
 _INTEGERS: Node = ("numberset", "Z")
 _LEFT_OUT = frozenset((_INTEGERS, REALS))
@@ -35,7 +37,7 @@ _REMARK = re.compile(r"(?:any|for|where|when|with|whenever|such|given|as)\b(?!\W
 def same(a: Node, b: Node, strict: bool = False) -> Answer:
     """Whether `b`, an answer, means what `a`, the reference, means; None where that cannot be told."""
     try:
-        return Comparison(strict).same(a, b)
+        return Comparison(strict).same(computed(a), computed(b))
     except (NoValue, RecursionError):
         return None
 
@@ -80,6 +82,8 @@ class Comparison:
             if domain or other_domain:
                 return self._with_domains(first, domain, second, other_domain)
         first, second = said(a), said(b)
+        if second[0] == "rel" and not self.strict and first[0] not in _STATED:
+            second = self._value_of(first, second)
         kinds = (first[0], second[0])
         if "false" in kinds:
             return False
@@ -88,6 +92,18 @@ class Comparison:
         if a[0] == b[0] == "rel" and "rel" not in kinds and not self.same(a[2][0], b[2][0]):
             return False  # 3 * 8 = 24 and 24 = 24, but not 27.7 / 22.3 = 1.24 and 27.8 / 22.3 = 1.24
         return self._same(first, second, *kinds)
+
+    def _value_of(self, reference: Node, equation: Node) -> Node:
+        """What an equation says where a value alone is asked for: `|z| = 5` says 5, an identity its last side."""
+        value = measured(equation, facts(reference).letters)
+        if value is not None:
+            return value
+        sides = equation[2]
+        if set(equation[1]) != {"="} or facts(equation).letters != facts(reference).letters or len(sides) > 4:
+            return equation
+        if any(facts(n).structured for n in (reference, *sides)) or not self.spend(4):
+            return equation
+        return sides[-1] if all(self.equal(sides[0], n) for n in sides[1:]) else equation
 
     def _same(self, a: Node, b: Node, kind: str, other: str) -> Answer:
         if kind == "text" or other == "text":
@@ -150,7 +166,7 @@ class Comparison:
             return same_words(text[1], "infinitely many")
         if other == EMPTY:
             return same_words(text[1], "no solution")
-        if other[0] == "sym":
+        if other[0] in ("sym", "const"):
             return bool(text[1] == other[1])
         if other[0] == "tuple" or regions.is_region(other):
             reals = same_words(text[1], "all real numbers")
@@ -194,6 +210,9 @@ class Comparison:
         if not self.strict:
             a = lists.vector(a, _size(b)) or a if not facts(a).structured else a
             b = lists.vector(b, _size(a)) or b if not facts(b).structured else b
+        if not self.strict and {a[0], b[0]} == {"matrix", "list"}:
+            line = lists.line(a if a[0] == "matrix" else b)
+            return bool(line) and lists.in_order(self, *(n[1:] if n[0] == "list" else line for n in (a, b)))
         if a[0] in ("set", "list") or b[0] in ("set", "list") or a[0] == b[0] == "tuple":
             return lists.collections(self, a, b)
         return lists.matrices(self, a, b)

@@ -8,6 +8,7 @@ from guerdon.errors import RewardError
 from guerdon_rewards.extraction import COMMITTED, Answer, Method, candidates, extract, reference
 from guerdon_rewards.guesses import Sought
 from guerdon_rewards.number import parse_number
+from guerdon_rewards.prepare import repaired
 from guerdon_rewards.verdict import Verdict, compared, readable, slow_pair
 
 SECONDS = 1.0
@@ -45,6 +46,8 @@ def equivalence(
     """
     if answer is None:
         return None
+    if "\b" in completion or "\f" in completion:  # a string that took \boxed and \frac for escapes
+        completion = repaired(completion)
     wanted = _reference(answer if isinstance(answer, str) else str(answer))
     found = extract(completion, how, wanted.sought)
     if found is None:

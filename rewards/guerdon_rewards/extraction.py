@@ -159,19 +159,30 @@ def _guessed(text: str, methods: Sequence[Method], sought: Sought) -> Iterator[A
             yield Answer(found[1], method)
 
 
+_TEXT = re.compile(r"\\(?:text\w*|mbox)\s*\{([^{}]*)\}")
+_TITLE = re.compile(r"\\(?:text\w*|mbox)\s*\{\s*(?:The|the)((?:\s+[A-Za-z]+){1,6})\s*:?\s*\}[\s:]*")
+_LINKING = re.compile(r"(?:of|to|than|by|from|except|for|between|and|or|not)\s*\Z|\b(?:not|no|smaller|larger|greater|less|more)\b")
+
+
 def _within(mark: Answer, methods: Sequence[Method], sought: Sought) -> Answer:
-    """A mark may hold a sentence, or a letter and what it stands for."""
+    """A mark may hold a letter and its wording, a sentence, or a title and what it stands for."""
     text = mark.text
-    if sought == "choice" and not mark.parts and (letter := guesses.choice(text)):
-        return Answer(letter, mark.how)
-    if "nswer" in text and ("sentence" in methods or "clause" in methods) and (stated := guesses.sentence(text)):
-        return Answer(stated[1], mark.how)
-    return mark
+    if sought == "choice":
+        letter = "" if mark.parts else guesses.choice(text)
+        return mark._replace(text=letter) if letter else mark
+    if "nswer" not in text and text[0] != "\\" or not ("sentence" in methods or "clause" in methods):
+        return mark
+    if "nswer" in text:
+        said = guesses.sentence(_TEXT.sub(r" \1 ", text))
+        return mark._replace(text=said[1]) if said else mark
+    title = _TITLE.match(text)
+    rest = text[title.end() :] if title and not _LINKING.search(title[1]) else ""
+    return mark._replace(text=rest) if rest and "\\text" not in rest else mark
 
 
 # What the completion itself says ----------------------------------------------------------------------------------
 
-_NEXT = re.compile(r"\n[ \t]*(?:\*\*|#{1,3} )?(?:Question|Q|Problem|Exercise|Human|User)(?: \d{1,3})?(?:\*\*)?:")
+_NEXT = re.compile(r"\n[ \t]*+(?:\*\*|#{1,3} )?(?=[QPEHU])(?:Question|Q|Problem|Exercise|Human|User)(?: \d{1,3})?(?:\*\*)?:")
 """A base model goes on with questions of its own: the first answer was the one to the prompt."""
 _TAGGED = re.compile(r"<(?:\||/?(?:think|thought|reasoning)|/s>|(?:start|end)_of_turn)")
 _REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")
@@ -212,7 +223,10 @@ def _turn(text: str) -> str:
 
 
 def _spoken(text: str) -> str:
-    """The text without its reasoning blocks; the text itself where nothing else is left."""
+    """The text without its reasoning blocks; the text itself where nothing else was written.
+
+    Reasoning that is not closed was cut off, and commits to nothing.
+    """
     kept: list[str] = []
     start, inside = 0, False
     for tag in _REASONING.finditer(text):
@@ -225,7 +239,7 @@ def _spoken(text: str) -> str:
     if not inside:
         kept.append(text[start:])
     spoken = "\n".join(kept)
-    return spoken if spoken.strip() else text
+    return spoken if inside or spoken.strip() else text
 
 
 def _after_marks(text: str) -> str:

@@ -17,7 +17,7 @@ _MATRICES = frozenset("matrix pmatrix bmatrix vmatrix Vmatrix Bmatrix smallmatri
 
 
 _CASES = frozenset(("cases", "dcases", "rcases"))
-_ALIGNED = frozenset(("aligned", "align", "align*", "gathered", "split", "gather", "gather*", "alignedat", "equation", "equation*"))
+_ALIGNED = frozenset("aligned align align* gathered split gather gather* equation equation*".split())
 
 
 def atom(parser: "Parser") -> Node:
@@ -157,10 +157,16 @@ def _plain_group(parser: "Parser", _: str) -> Node:
     if first.kind == "sym" and (second.value in ("|", ":", "\\vert") or second.value in ("mid", "in")):
         return _braces(parser, "{")
     parser.at -= 1
+    start = parser.at
     node = group(parser)
-    if node[0] == "list":
-        return "set", *node[1:]  # {1,2} written for \{1,2\}
+    before = parser.tokens[start - 1] if start else None
+    member_wanted = before is not None and (before.kind == "set" or before.value == "in")
+    if node[0] == "list" or (member_wanted and node[0] not in _SETS_THEMSELVES):
+        return "set", *flat(node)  # {1,2} written for \{1,2\}
     return node
+
+
+_SETS_THEMSELVES = frozenset("set interval union inter minus builder numberset sym empty tuple".split())
 
 
 def _fence(parser: "Parser", opener: str) -> Node:
@@ -372,7 +378,7 @@ def _without_marks(parser: "Parser") -> None:
 
 def _cell(parser: "Parser") -> Node:
     """A value, or the condition beside it: mathematics, or words such as `n is even`."""
-    while parser.next.kind == "text" and (is_clause(parser.next) and " " not in parser.next.raw or parser.next.value == "and"):
+    while parser.next.kind == "text" and is_clause(parser.next) and " " not in parser.next.raw:
         parser.at += 1
     start, level = parser.at, 0
     while parser.next.kind != "end":

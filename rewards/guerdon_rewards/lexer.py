@@ -66,7 +66,9 @@ _UNIT_NAMES = frozenset(("min", "sec", "max", "deg", "ch"))
 _NO_ARGUMENT = frozenset(("end", "rel", "text", "word"))
 _ARGUMENTS = frozenset("( { [ _ ^ - \\frac \\sqrt |".split())
 _DOT_DOT = frozenset(("\\ldots", "\\cdots", "\\dots", "...", "\\vdots", "\\ddots", "\\dotsc", "\\dotsb"))
-_WORD_FUNCTIONS = sorted((n for n in lexicon.FUNCTIONS if len(n) > 1), key=len, reverse=True)
+_WORD_FUNCTIONS = sorted(
+    (n for n in lexicon.FUNCTIONS.keys() - lexicon.PLAIN_ONLY if len(n) > 1), key=len, reverse=True
+)
 _SPLIT = re.compile("(" + "|".join([*_WORD_FUNCTIONS, "pi"]) + ")")
 
 
@@ -276,7 +278,10 @@ def _letter(raw: str, spaced: bool) -> Token:
     return Token("sym", raw, raw, spaced)
 
 
-_COMPOUND = re.compile(r"[A-Za-z]+(?:\^\{?-?[0-9]\}?)?(?:\s*(?:/|\\cdot|\*)\s*[A-Za-z]+(?:\^\{?-?[0-9]\}?)?)+|[A-Za-z]{2,}\^\{?-?[0-9]\}?")
+_RAISED = r"\^\{?-?[0-9]\}?"
+_COMPOUND = re.compile(
+    rf"[A-Za-z]+(?:{_RAISED})?(?:\s*(?:/|\\cdot|\*)\s*[A-Za-z]+(?:{_RAISED})?)+|[A-Za-z]{{2,}}{_RAISED}"
+)
 _UNIT_LETTERS = frozenset("msghLlNJWVAK")
 _PIECES = re.compile(r"[A-Za-z]+")
 _JOINS = re.compile(r"[,;.\s]*(?:and|or)[,;.\s]*", re.IGNORECASE)

@@ -1,6 +1,6 @@
 """Answers of several parts: lists, sets, tuples, what `±` stands for, matrices, vectors, ratios."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from guerdon_rewards.facts import facts
@@ -40,11 +40,15 @@ def _holds_sets(items: list[Node]) -> bool:
     return any(n[0] == "set" for n in items)
 
 
-def in_order(rule: "Comparison", items: Iterable[Node], others: Iterable[Node]) -> Answer:
+def in_order(rule: "Comparison", items: Sequence[Node], others: Sequence[Node]) -> Answer:
+    if len(items) != len(others):
+        return False
     return both(rule.same(x, y) for x, y in zip(items, others, strict=True))
 
 
 def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
+    if a[0] != b[0]:
+        a, b = _signs_apart(a), _signs_apart(b)
     kind, items = _items(a)
     other_kind, others = _items(b)
     if len(items) > MOST or len(others) > MOST:
@@ -53,8 +57,12 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
         return _tuples(rule, (kind, items), (other_kind, others))
     if rule.strict and ("set" in (kind, other_kind)) and kind != other_kind:
         return False
-    if "set" in (kind, other_kind):
+    if kind != other_kind and _names_differ(items) != _names_differ(others):
+        return False  # {3, 5} against x = 5, y = 3
+    if "set" in (kind, other_kind) or all(n[0] == "tuple" for n in (*items, *others)):
         items, others = _distinct(rule, items), _distinct(rule, others)
+    if {a[0], b[0]} == {"or", "list"} and len(items) > 1 and _names_differ(items):
+        return False  # x = 1 or y = 1 against x = 1 and y = 1
     if len(items) != len(others) or _holds_sets(items) != _holds_sets(others):
         return False
     if kind == other_kind == "list":
@@ -63,6 +71,20 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
         if named != other_named or values:
             return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
     return unordered(rule, items, others)
+
+
+def _signs_apart(node: Node) -> Node:
+    """`(±3, 0)` as two points. With two signs that are not tied by `∓` it could be four."""
+    if node[0] != "tuple" or "pm" not in facts(node).tags:
+        return node
+    signs = [n for item in node[1:] for n in _signs(item)]
+    tied = len(signs) == 1 or any(n[2][0] == "neg" for n in signs)
+    return ("list", *alternatives(node)) if tied else node
+
+
+def _signs(node: Node) -> list[Node]:
+    inner = [s for n in node[1:] if isinstance(n, tuple) and n for s in _signs(n)]
+    return [node, *inner] if node[0] == "pm" else inner
 
 
 def with_domain(node: Node) -> tuple[Node, list[Node]]:
@@ -241,6 +263,12 @@ def rows_of(node: Node) -> tuple[tuple[Node, ...], ...] | None:
     if node[0] == "interval" and node[3] == node[4]:
         return ((node[1],), (node[2],))
     return None
+
+
+def line(matrix: Node) -> list[Node]:
+    """The entries of a row or a column; none of any other matrix."""
+    rows = matrix[1]
+    return [c for r in rows for c in r] if min(len(rows), len(rows[0])) == 1 else []
 
 
 def vector(node: Node, size: int) -> Node | None:

@@ -6,6 +6,7 @@ read from the end, where answers stand.
 
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from guerdon_rewards.number import parse_number
@@ -15,12 +16,13 @@ MARKS: tuple[Method, ...] = ("hashes", "gsm8k", "boxed", "xml")
 
 LONGEST_BOX = 10_000
 """Characters of the longest box."""
-MOST_BOXES = 64
-"""Boxes beside each other that are joined."""
+MOST_JOINED = 64
+"""Marks beside each other that are joined."""
 MOST_OPEN = 200
 """Marks at a text's end that are passed over, as they hold no answer."""
 
 Found = tuple[int, str] | None
+Joined = tuple[int, str, tuple[str, ...]] | None
 
 
 class Answer(NamedTuple):
@@ -35,6 +37,7 @@ def marked(text: str, methods: Sequence[Method]) -> Answer | None:
     """The mark that opens last."""
     at, content, how = -1, "", None
     parts: tuple[str, ...] = ()
+    clause = "clause" in methods
     hashes = text.find("###")
     if hashes != -1:
         if "gsm8k" in methods and (found := _gsm8k(text)):
@@ -42,10 +45,10 @@ def marked(text: str, methods: Sequence[Method]) -> Answer | None:
         alone = not text.startswith("####", hashes) or text.find("###", hashes + 4) != -1
         if alone and "hashes" in methods and (found := _hashes(text, hashes)) and found[0] > at:
             at, content, how = *found, "hashes"
-    if "xml" in methods and (found := _xml(text)) and found[0] > at:
-        at, content, how = *found, "xml"
-    if "boxed" in methods and (boxes := _boxes(text)) and boxes[0] > at:
-        content, how, parts = boxes[1], "boxed", boxes[2]
+    if "xml" in methods and (tags := _xml(text, clause)) and tags[0] > at:
+        at, content, parts, how = *tags, "xml"
+    if "boxed" in methods and "box" in text and (boxes := _boxes(text, clause)) and boxes[0] > at:
+        at, content, parts, how = *boxes, "boxed"
     return Answer(content, how, parts) if how else None  # type: ignore[arg-type]
 
 
@@ -75,18 +78,38 @@ def _gsm8k(text: str) -> Found:
     return next(((m.start(), m[1].strip()) for m in lines if m.end() >= end or parse_number(m[1])), None)
 
 
-def _xml(text: str) -> Found:
+def _xml(text: str, join: bool) -> Joined:
+    """Where the last tag opens and what it holds; `join`: with the tags right beside it."""
     end = text.rfind("</answer>")
-    if end == -1:
+    at = start = text.rfind("<answer>", 0, end) if end != -1 else -1
+    if start == -1:
         return None
-    start = text.rfind("<answer>", 0, end)
-    return (start, text[start + len("<answer>") : end].strip()) if start != -1 else None
+    content = text[start + len("<answer>") : end].strip()
+    end = text.rfind("</answer>", max(0, start - 40), start) if join else -1
+    if end == -1:
+        return at, content, ()
+    parts = [content]
+    for _ in range(MOST_JOINED):
+        if end == -1 or text[end + len("</answer>") : start].strip(" \t\n,;") not in ("", "and", "or"):
+            break
+        start = text.rfind("<answer>", 0, end)
+        if start == -1:
+            break
+        parts.append(text[start + len("<answer>") : end].strip())
+        end = text.rfind("</answer>", max(0, start - 40), start)
+    return _joined(at, parts[::-1])
+
+
+def _joined(at: int, parts: list[str]) -> Joined:
+    """Answers beside each other; equal ones once."""
+    parts = list(dict.fromkeys(parts))
+    return at, ", ".join(parts), tuple(parts) if len(parts) > 1 else ()
 
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*+\{")
 _BARE_BOX = re.compile(r"\\boxed\s*+(?P<content>[-+]?[\d.][^$\n\\{}]{0,40}+|\\[a-zA-Z]++(?:\{[^{}$\n]{0,40}+\}){0,2}+)")
 _BRACE = re.compile(r"\\.|[{}]", re.DOTALL)
-_GLUE = r"[\s$,;&]|\\[()\[\]\\,;:! ]|\\q?quad\b|\\(?:text|mbox|textrm|mathrm)\s*\{[\s,]*+\}"
+_GLUE = r"[\s$,;&]|</?answer>|\\[()\[\]\\,;:! ]|\\q?quad\b|\\(?:text|mbox|textrm|mathrm)\s*\{[\s,]*+\}"
 _LEADS = r"(?:[A-Za-z](?:_\{?\w{1,8}\}?)?(?:\([A-Za-z]\))?\s*(?:=|\\in\b)\s*)?"
 _BESIDE = re.compile(
     rf"(?:{_GLUE})*+{_LEADS}|[^.!?\n]{{0,40}}?\b(?:and|or|und|oder|et|ou|y)\b(?:{_GLUE}|\}})*+{_LEADS}|[\s$]*(?:和|或|、|，)[\s$]*"
@@ -94,8 +117,18 @@ _BESIDE = re.compile(
 """What stands between two boxes that are one answer."""
 
 
-def _boxes(text: str) -> tuple[int, str, tuple[str, ...]] | None:
-    """Where the last closed box opens and what it holds, joined with the boxes beside it, and these one by one."""
+_NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\{?\w{1,8}\}?)?)\s*=[\s$]*\Z")
+_UNIT = re.compile(
+    r"(?:[ \t$~]|\\[)\],;: ])*+((?:\\(?:text|mathrm|mbox)\s*\{[\s\\]*)?(?P<word>[A-Za-z]{2,40}+|\\?%)\}?(?:\s?\^\{?[23]\}?|[²³])?)"
+)
+_NO_UNITS = frozenset(("in", "as", "at", "am", "pm", "so", "or"))
+
+
+def _boxes(text: str, units: bool) -> Joined:
+    """Where the last closed box opens and what it holds, joined with the boxes beside it, and these one by one.
+
+    `units`: with the unit that stands behind the box, outside it.
+    """
     at = stop = len(text)
     box = None
     for _ in range(MOST_OPEN):
@@ -105,20 +138,36 @@ def _boxes(text: str) -> tuple[int, str, tuple[str, ...]] | None:
         stop = at  # an open brace there: an earlier box can only close before it
     if not box:
         return None
-    first = _box_before(text, at)
-    if first == -1 or not box[1]:
-        return at, box[1], ()
-    parts, stop = [box[1]], at
-    for _ in range(MOST_BOXES):
-        beside = _closed(text, first, stop) if first != -1 else None
-        if not beside or not beside[1] or stop - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], stop):
+    parts, start = [box[1]], at
+    names = []
+    for _ in range(MOST_JOINED if box[1] else 0):
+        first = _box_before(text, start)
+        beside = _closed(text, first, start) if first != -1 else None
+        if not beside or not beside[1] or start - beside[0] > 80 or not _BESIDE.fullmatch(text, beside[0], start):
             break
-        if beside[1] not in parts:
-            parts.append(beside[1])
-        stop = first
-        first = _box_before(text, first)
-    parts.reverse()
-    return at, ", ".join(parts), tuple(parts) if len(parts) > 1 else ()
+        names.append(_NAME.search(text, max(0, start - 20), start))
+        parts.append(beside[1])
+        start = first
+    if len(parts) == 1:
+        end, content = box
+        return at, content + _unit(text, end, content) if units and content[-1:].isdigit() else content, ()
+    names.append(_NAME.search(text, max(0, start - 20), start))
+    if len({name[1] for name in names if name}) == len(parts):
+        return at, ", ".join(f"{name[1]} = {part}" for name, part in zip(names[::-1], parts[::-1]) if name), ()
+    return _joined(at, parts[::-1])
+
+
+def _unit(text: str, end: int, content: str) -> str:
+    """The unit behind a box that holds a number alone: `$\\boxed{5}$ hours`."""
+    found = _UNIT.match(text, end)
+    return " " + found[1] if found and _is_unit(found["word"]) and parse_number(content) else ""
+
+
+@lru_cache(1 << 10)
+def _is_unit(word: str) -> bool:
+    from guerdon_rewards.units import is_unit
+
+    return word[-1] == "%" or (word.lower() not in _NO_UNITS and is_unit(word))
 
 
 def _box_before(text: str, stop: int) -> int:

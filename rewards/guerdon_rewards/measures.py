@@ -4,29 +4,39 @@ from fractions import Fraction
 from typing import TYPE_CHECKING
 
 from guerdon_rewards.facts import facts
-from guerdon_rewards.tree import Node, number
-from guerdon_rewards.units import omissible, same_unit, split_scale
+from guerdon_rewards.tree import Node, number, product_of
+from guerdon_rewards.units import omissible, readings, same_unit, split_scale
 
 if TYPE_CHECKING:
     from guerdon_rewards.compare import Comparison
 
-UNIT_LETTERS = frozenset("msghLNJWVK")
+UNIT_LETTERS = frozenset("msghLNJWVKA")
 """Letters that an answer may have as its unit where the reference is a number: `5 m` for `5`."""
+_SIGNS = {"Omega": "Ω", "mu": "μ"}
 
 
 def same_measures(rule: "Comparison", a: Node, b: Node) -> bool | None:
     """Two values of which one at least has a unit in words."""
     (value, unit), (other, other_unit) = _parted(a), _parted(b)
+    if not unit and other_unit:
+        value, unit = in_symbol(a)
+    elif unit and not other_unit:
+        other, other_unit = in_symbol(b)
     if not unit and not other_unit:
         return rule.same(value, other) if value is not a or other is not b else None
     if not unit or not other_unit:
-        if rule.strict or not omissible(unit or other_unit):
+        if rule.strict or not _may_be_left_out(a, unit) or not _may_be_left_out(b, other_unit):
             return False
         return rule.same(value, other)
     factor = same_unit(unit, other_unit)  # how many of the other unit one is
     if factor is None:
         return False
     return rule.same(value if factor == 1 else ("mul", number(factor), value), other)
+
+
+def _may_be_left_out(node: Node, unit: str) -> bool:
+    """A letter may be where it was written as a unit, `5\\text{ m}`, and not as mathematics."""
+    return not unit or omissible(unit) or (node[0] == "unit" and unit in UNIT_LETTERS)
 
 
 def _parted(node: Node) -> tuple[Node, str]:
@@ -54,13 +64,25 @@ def unit_of(node: Node) -> tuple[Node, str]:
 
 
 def in_letter(node: Node) -> tuple[Node, str]:
-    if node[0] == "mul" and len(node) == 3 and not facts(node[1]).letters:
-        last = node[2]
+    """A letter behind a number: `5 m`, `25 m^2`, `1.5 * 10^8 m`."""
+    if node[0] == "mul" and not any(facts(n).letters for n in node[1:-1]):
+        value, last = product_of(list(node[1:-1])), node[-1]
         if last[0] == "sym" and last[1] in UNIT_LETTERS:
-            return node[1], last[1]
+            return value, last[1]
         if last[0] == "pow" and last[1][0] == "sym" and last[1][1] in UNIT_LETTERS and last[2][0] == "num":
-            return node[1], f"{last[1][1]}^{last[2][1]}"
+            return value, f"{last[1][1]}^{last[2][1]}"
     return node, ""
+
+
+def in_symbol(node: Node) -> tuple[Node, str]:
+    """Letters behind a number that are read as one symbol, where the other answer has a unit: `2.5 e V`."""
+    if node[0] != "mul":
+        return node, ""
+    at = next((i for i, n in enumerate(node[1:], 1) if n[0] in ("sym", "const") and n[1] != "pi"), 0)
+    name = "".join(_SIGNS.get(n[1], str(n[1])) for n in node[at:] if n[0] in ("sym", "const"))
+    if at < 2 or len(name) < len(node) - at or len(name) > 3 or not readings(name):
+        return node, ""
+    return product_of(list(node[1:at])), name
 
 
 def in_letters(rule: "Comparison", a: Node, b: Node) -> bool:

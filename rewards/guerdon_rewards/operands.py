@@ -165,27 +165,6 @@ def phrase(parser: "Parser") -> Node:
     return "text", text
 
 
-def minutes(parser: "Parser", degrees: Node) -> Node:
-    """Degrees, with minutes and seconds of arc that may follow: `30° 15' 20''`."""
-    parts, size = [degrees], 60
-    while degrees[0] == "num" and parser.next.kind == "num" and size <= 3600:
-        mark = parser.at
-        value = parser.take().value
-        signs = 0
-        raised = parser.sees("^")
-        if raised:
-            parser.at += 1
-        braced = raised and parser.accept("{")
-        while parser.accept("'", "\\prime"):
-            signs += 1
-        if signs != (1 if size == 60 else 2) or (braced and not parser.accept("}")):
-            parser.at = mark
-            break
-        parts.append(("div", value, number(size)))
-        size *= 60
-    return "deg", parts[0] if len(parts) == 1 else ("add", *parts)
-
-
 def modulus(parser: "Parser") -> Node | None:
     r"""What a congruence is taken by: `\pmod 7`, `(mod 7)`."""
     mark = parser.at

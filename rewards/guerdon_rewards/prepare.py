@@ -1,4 +1,4 @@
-r"""What is put right in a text before it is cut into tokens: damage, doubled backslashes, signs with several spellings."""
+r"""What is put right in a text before it is cut into tokens: damage, doubled backslashes, other spellings."""
 
 import re
 
@@ -53,30 +53,34 @@ def _unit_vector(found: re.Match[str]) -> str:
     return (found[1] or found[2] or found[3]).strip("\\")[0]
 
 
-_DOUBLED = re.compile(r"\\\\(?=left|right|[dt]?frac|text|sqrt|pi|cup|in\b|boxed|infty|cdot|times|quad|circ|mathr?[mb]|pm\b|%|\$|\()")
+_DOUBLED = re.compile(
+    r"\\\\(?=left|right|[dt]?frac|text|sqrt|pi|cup|in\b|boxed|infty|cdot|times|quad|circ|mathr?[mb]|pm\b|%|\$|\()"
+)
 _ROW_SPACE = re.compile(r"(?:\\\\|\\cr)\s*\[\s*-?[0-9.]*\s*(?:pt|em|ex|mm|cm|in|\\baselineskip)\s*\]")
 _SIMPLE = re.compile(r",\\!\s*+(?=[0-9])|\\!|\\q?quad(?=[a-z])")
 _DIFFERENTIAL = r"(?:(?<![A-Za-z\\])d|\\mathrm\s*\{\s*d\s*\}|\\differentialD)\s*"
 _INTEGRAND = re.compile(_DIFFERENTIAL + r"(\\[A-Za-z]+|[A-Za-z])(?![A-Za-z])")
 _FRACTION_OF_IT = re.compile(
-    r"\\[dt]?frac\s*\{([^{}]*?)" + _DIFFERENTIAL + r"(\\[a-z]+|[A-Za-z])\s*\}\s*(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})"
+    r"\\[dt]?frac\s*\{([^{}]*?)"
+    + _DIFFERENTIAL
+    + r"(\\[a-z]+|[A-Za-z])\s*\}\s*(\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\})"
 )
 _NOT = re.compile(r"\\not\s*(=|<|>|\\in\b|\\leq?\b|\\geq?\b|\\equiv\b|\\subset\b|\\mid\b)")
-_NOTS = {"=": "\\ne ", "\\in": "\\notin ", "<": "\\ge ", ">": "\\le ", "\\le": ">", "\\leq": ">", "\\ge": "<", "\\geq": "<"}
+_NOTS = {
+    "=": "\\ne ", "\\in": "\\notin ", "<": "\\ge ", ">": "\\le ", "\\le": ">", "\\leq": ">", "\\ge": "<", "\\geq": "<",
+}  # fmt: skip
 
 
 def _commands(text: str) -> str:
-    if "\\\\" in text:
-        if "\\begin" in text:
-            text = _ROW_SPACE.sub(r"\\\\", text)
-        else:  # written twice, as in a string of a programming language
-            text = _DOUBLED.sub(r"\\", text)
+    if "\\\\" in text:  # between rows, or written twice as in a string of a programming language
+        text = _ROW_SPACE.sub(r"\\\\", text) if "\\begin" in text else _DOUBLED.sub(r"\\", text)
     if "\\!" in text or "quad" in text:
         text = _SIMPLE.sub(lambda m: "," if "," in m[0] else "", text)
     if "\\not" in text:
         text = _NOT.sub(lambda m: _NOTS.get(m[1], m[0]), text)
     if "bf{" in text or "\\bm" in text or "bold" in text or "hat" in text or "\\vec" in text:
-        if len({_unit_vector(m) for m in _UNIT_VECTOR.finditer(text)}) > 1:  # i alone may be the imaginary unit
+        letters = {_unit_vector(m) for m in _UNIT_VECTOR.finditer(text)}
+        if len(letters) > 1:  # i alone may be the imaginary unit
             text = _UNIT_VECTOR.sub(lambda m: f" \\hat{{{_unit_vector(m)}}} ", text)
     if "\\int" in text:
         text = _FRACTION_OF_IT.sub(lambda m: f"\\frac{{{m[1].strip() or 1}}}{m[3]} d{m[2]}", text)
@@ -91,10 +95,16 @@ _QUOTED = re.compile(r"(?<![A-Za-z0-9)\]}'])(['\"])([^'\"{}\\]{1,80})\1")
 
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u2079\u207a\u207b\u207f\u2071\u02e3]+")
 _LOWERED = re.compile("[\u2080-\u2089]{2,}")
-_PLAIN = str.maketrans("\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f\u2071\u02e3\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089", "0123456789+-nix0123456789")
+_PLAIN = str.maketrans(
+    "\u2070\u00b9\u00b2\u00b3\u2074\u2075\u2076\u2077\u2078\u2079\u207a\u207b\u207f\u2071\u02e3"
+    "\u2080\u2081\u2082\u2083\u2084\u2085\u2086\u2087\u2088\u2089",
+    "0123456789+-nix0123456789",
+)
 _BARRED = re.compile("(?:[0-9]\u0305)+")
 _DOTS = r"\s?(?:\.\.\.|\\[lc]?dots\b)"
-_ONGOING = re.compile(rf"(?<![0-9.])([0-9]{{0,20}}\.[0-9]{{0,20}}?)(?:([0-9])\2\2+|([0-9]{{2,8}}?)\3+){_DOTS}(?!\s*[,0-9])")
+_ONGOING = re.compile(
+    rf"(?<![0-9.])([0-9]{{0,20}}\.[0-9]{{0,20}}?)(?:([0-9])\2\2+|([0-9]{{2,8}}?)\3+){_DOTS}(?!\s*[,0-9])"
+)
 _CUT = re.compile(rf"(?<![0-9.])([0-9]{{0,20}}\.[0-9]{{1,40}}){_DOTS}(?!\s*[,0-9])")
 _DOTTED = re.compile(r"(?<=[0-9.])\\dot\s*\{?([0-9])\}?([0-9]{0,20})\\dot\s*\{?([0-9])\}?")
 _REPEATED = re.compile(r"(-?[0-9]{0,20}\.[0-9]{0,20})\(([0-9]{1,20})\)")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from guerdon_rewards.lexer import Unread
-from guerdon_rewards.tree import EMPTY, Node, add, number, product_of
+from guerdon_rewards.tree import EMPTY, Node, add, product_of
 
 if TYPE_CHECKING:
     from guerdon_rewards.syntax import Parser
@@ -50,7 +50,7 @@ def _interval(items: list[Node]) -> Node:
     return "interval", low, high, not marks[0], not marks[1]
 
 
-_TRUTH: dict[Node, bool] = {("text", "True"): True, ("text", "False"): False, ("text", "true"): True, ("text", "false"): False}
+_TRUTH: dict[Node, bool] = {("text", str(value)): value for value in (True, False)}
 _ENDS = {"open": (False, False), "Lopen": (False, True), "Ropen": (True, False)}
 
 
@@ -100,22 +100,35 @@ def _pair(tag: str) -> Reader:
     return read
 
 
+def _set(items: list[Node]) -> Node:
+    if not items:
+        return EMPTY
+    (inner,) = items
+    return "set", *(inner[1:3] if inner[0] == "interval" else inner[1:])
+
+
+def _pieces(items: list[Node]) -> Node:
+    """As `cases` are read: pairs of a value and its condition."""
+    pieces = [(value, ("text", "otherwise") if on == ("text", "True") else on) for _, value, on in items]
+    return "list", *(("tuple", *piece) for piece in pieces)
+
+
 def _only(items: list[Node]) -> Node:
     (item,) = items
     return item
 
 
 _READERS: dict[str, Reader] = {
-    "Rational": _pair("div"), "Pow": _pair("pow"), "Integer": _only, "Float": _only, "Symbol": _only, "S": _only, "array": _matrix,
-    "Add": add, "Mul": product_of, "Interval": _interval, "FiniteSet": lambda items: ("set", *items) if items else EMPTY,
-    "set": lambda items: items[0] if items else EMPTY, "Tuple": lambda items: ("tuple", *items),
-    "Union": _together("union"), "Intersection": _together("inter"), "Complement": _pair("minus"),
-    "Matrix": _matrix, "ImmutableMatrix": _matrix, "ImmutableDenseMatrix": _matrix, "MutableDenseMatrix": _matrix,
-    "Eq": _relation("="), "Ne": _relation("!="), "Lt": _relation("<"), "Le": _relation("<="), "Gt": _relation(">"),
-    "Ge": _relation(">="), "Contains": _relation("in"), "Mod": _function("mod", 2), "Max": lambda items: ("call", "max", *items),
+    "Rational": _pair("div"), "Pow": _pair("pow"), "Integer": _only, "Float": _only, "Symbol": _only,
+    "array": _matrix, "Piecewise": _pieces, "EmptySet": lambda items: EMPTY, "Add": add, "Mul": product_of,
+    "Interval": _interval, "FiniteSet": lambda items: ("set", *items) if items else EMPTY, "set": _set,
+    "Tuple": lambda items: ("tuple", *items), "Union": _together("union"), "Intersection": _together("inter"),
+    "Complement": _pair("minus"), "Matrix": _matrix, "ImmutableMatrix": _matrix, "ImmutableDenseMatrix": _matrix,
+    "MutableDenseMatrix": _matrix, "Eq": _relation("="), "Ne": _relation("!="), "Lt": _relation("<"),
+    "Le": _relation("<="), "Gt": _relation(">"), "Ge": _relation(">="), "Contains": _relation("in"),
+    "Mod": _function("mod", 2), "Max": lambda items: ("call", "max", *items),
     "Min": lambda items: ("call", "min", *items), "root": _function("root", 2), "And": lambda items: ("list", *items),
-    "Or": lambda items: ("or", *items), "factorial": _function("fact", 1), "fractions": _only, "Fraction": _pair("div"),
-    "perm": _function("perm", 2), "comb": _function("binom", 2), "pow": _pair("pow"), "EmptySet": lambda items: EMPTY,
+    "Or": lambda items: ("or", *items), "factorial": _function("fact", 1), "fractions": _only,
+    "Fraction": _pair("div"), "perm": _function("perm", 2), "comb": _function("binom", 2), "pow": _pair("pow"),
 }  # fmt: skip
 _NAMES: dict[str, Node] = {"EmptySet": EMPTY, "Reals": ("numberset", "R"), "Integers": ("numberset", "Z")}
-_ = number

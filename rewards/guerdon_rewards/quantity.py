@@ -158,6 +158,8 @@ def time_of_day(text: str) -> Time | None:
         return None
     if match["word"]:
         return Time(Fraction(720 if match["word"].lower() == "noon" else 0), True, True)
+    if match["half"] in ("Pm", "Am"):
+        return None
     half = (match["half"] or "").lower().replace(".", "").replace(" ", "")
     hour, minute = int(match["hour"]), match["minute"]
     named = bool(half or match["clock"])
@@ -200,7 +202,7 @@ def same_quantity(a: str, b: str, strict: bool = False) -> bool | None:
         factor = same_unit(first.unit, second.unit)
         if factor is None or first.value * factor == second.value:
             return factor is not None
-        return None if first.place or second.place else False
+        return _perhaps_rounded(first, second, factor)
     known = first or second
     bare = _BARE.fullmatch(b if first else a) if known and known.parts == 1 else None
     if known is None or bare is None:
@@ -210,6 +212,14 @@ def same_quantity(a: str, b: str, strict: bool = False) -> bool | None:
     if not (known.unit == "" or omissible(known.unit)):
         return None
     return True if Fraction(bare[0].replace(",", "")) == known.value else None
+
+
+def _perhaps_rounded(a: Quantity, b: Quantity, factor: Fraction) -> bool | None:
+    """Decimals that differ: none of what `rounding` says where units do, $0.75 is not 0.75 cents."""
+    coarser = max(a.place * factor, b.place)
+    if factor == 1 and coarser:
+        return None
+    return None if coarser and abs(a.value * factor - b.value) <= coarser / 2 else False
 
 
 _ON_THE_CLOCK = re.compile(r"[0-9]{1,2}:0[0-9]")

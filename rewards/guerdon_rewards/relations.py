@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 Answer = bool | None
 WHOLE_LETTERS = frozenset("knmljtpqrs")
 """Letters that stand for any integer where a remark or a period says so."""
-_TURNED = {">": "<", ">=": "<="}
+_TURNED = {">": "<", ">=": "<=", "supset": "subset", "ni": "in"}
+_UPRIGHT = frozenset(("<", "<=", "subset", "in"))
 _COMPARABLE = frozenset(("=", "!=", "<", "<="))
 
 
@@ -88,6 +89,8 @@ def _two_functions(rule: "Comparison", a: Node, b: Node) -> Answer:
             if old != new:
                 if new[1] in facts(value).letters or len(pairs) > 1:
                     return None
+                if old[1] not in facts(value).letters and not (old[1].islower() and new[1].islower()):
+                    return False  # P(A) is not P(B)
                 value = substituted(value, old[1], new)
         elif not rule.same(new, old):
             return False
@@ -134,6 +137,8 @@ def relations(rule: "Comparison", a: Node, b: Node) -> Answer:
         for ops, operands in (_forward(b), _backward(b)):
             if ops == first_ops and all(rule.same(x, y) for x, y in zip(first, operands, strict=True)):
                 return True
+    if a[1] == b[1] == ("equiv", "mod"):
+        return _congruent(rule, a, b)
     if len(a[1]) != 1 or len(b[1]) != 1:
         return False
     (op, left), (other_op, right) = _difference(a), _difference(b)
@@ -151,8 +156,17 @@ def relations(rule: "Comparison", a: Node, b: Node) -> Answer:
     return op in ("=", "!=") or bool(ratio > 0)
 
 
+def _congruent(rule: "Comparison", a: Node, b: Node) -> Answer:
+    """`x = 10 (mod 7)` and `x = 3 (mod 7)`."""
+    (name, value, modulus), (other_name, other, other_modulus) = a[2], b[2]
+    first, second = facts(modulus).value, facts(("add", value, ("neg", other))).value
+    if first is None or second is None or not rule.same(name, other_name):
+        return False
+    return bool(first) and first == facts(other_modulus).value and (second / first).denominator == 1
+
+
 def _forward(node: Node) -> tuple[tuple[str, ...], tuple[Node, ...]]:
-    if any(op in _TURNED for op in node[1]) and not any(op in ("<", "<=") for op in node[1]):
+    if any(op in _TURNED for op in node[1]) and _UPRIGHT.isdisjoint(node[1]):
         return tuple(_TURNED.get(op, op) for op in reversed(node[1])), tuple(reversed(node[2]))
     return node[1], node[2]
 

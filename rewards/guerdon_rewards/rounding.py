@@ -42,8 +42,8 @@ def close(reference: Node, answer: Node) -> bool:
     if got and got[1] >= PRECISE and apart <= (got[0] / 2 if want else got[0]) and not _is_integer(reference):
         return True
     size = _size(reference)
-    if not size:
-        return False
+    if not size or (got and got[0] <= 1 and _is_integer(reference) and _is_integer(answer)):
+        return False  # 987654320.0 is no rounded 987654321
     longest = max(d[1] for d in (want, got) if d)
     return bool(got and not want and got[1] >= 9 and apart <= NOISE * size) or (longest >= 15 and apart <= FLOAT * size)
 

@@ -1,10 +1,10 @@
-r"""Signs with indices around them: binomials and permutations (`C_n^k`, `{}_nC_k`, `C(n, k)`), number sets (`\mathbb{Z}^+`)."""
+r"""Signs with indices around them: combinations (`C_n^k`, `{}_nC_k`, `C(n, k)`), number sets (`\mathbb{Z}^+`)."""
 
 import re
 from typing import TYPE_CHECKING
 
-from guerdon_rewards.lexer import Unread
 from guerdon_rewards import operands
+from guerdon_rewards.lexer import Unread
 from guerdon_rewards.tree import Node, number
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ def numberset(parser: "Parser", name: str) -> Node:
     r"""`\mathbb{R}` with what stands above and below it."""
     marks = ""
     start = parser.at
-    while parser.sees("^", "_"):
+    while parser.sees("^", "_") and parser.at < start + 10:
         marks += str(parser.take().value) + _mark(parser)
     if not marks:
         return "numberset", name
@@ -154,8 +154,7 @@ def _mark(parser: "Parser") -> str:
         token = parser.take()
         if token.kind == "end":
             raise Unread("a brace is not closed")
-        text += {"\\ge": ">=", "\\geq": ">=", "\\geqslant": ">=", "\\le": "<=", "\\leq": "<=", "\\neq": "!=", "\\ne": "!=",
-                 "\\ast": "*", "\\gt": ">"}.get(token.raw, token.raw)
+        text += "*" if token.raw == "\\ast" else str(token.value) if token.kind == "rel" else token.raw
     return text
 
 
@@ -169,7 +168,7 @@ _SETS |= dict.fromkeys(("R^-", "R_-", "R_<0"), _NEGATIVE)
 _SETS |= {"R_<=0": ("interval", ("neg", _INFINITY), _ZERO, False, True)}
 _SETS |= {f"{name}{mark}": ("minus", ("numberset", name), ("set", _ZERO))
           for name in "RZQC" for mark in ("^*", "_*", "^\\times", "_!=0")}  # fmt: skip
-_SETS |= dict.fromkeys(("Z^+", "Z_+", "Z_>0", "Z^>0", "Z_>=1", "N^*", "N^+", "N_+", "N_>0", "N_1", "N_>=1"), ("numberset", "Z+"))
+_SETS |= dict.fromkeys("Z^+ Z_+ Z_>0 Z^>0 Z_>=1 N^* N^+ N_+ N_>0 N_1 N_>=1".split(), ("numberset", "Z+"))
 _SETS |= dict.fromkeys(("Z_>=0", "N_0", "N^0", "Z^>=0", "N_>=0"), ("numberset", "N0"))
 _SETS |= dict.fromkeys(("Z^-", "Z_-", "Z_<0"), ("numberset", "Z-"))
 _SETS |= dict.fromkeys(("Q^+", "Q_+", "Q_>0"), ("numberset", "Q+"))

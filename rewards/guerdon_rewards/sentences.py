@@ -17,7 +17,7 @@ WORDS = 8
 """More words than these are prose."""
 
 SPAN = re.compile(
-    r"\$\$(?:[^$\\]|\\.){1,1000}+\$\$|\$(?:[^$\\\n]|\\.){1,1000}+\$"
+    r"\$\$(?:[^$\\]|\\.){1,1000}+\$\$|\$(?:[^$\\\n]|\\.){1,1000}+\$(?!\d)"
     r"|\\\((?:[^\\]|\\[^()]){1,1000}+\\\)|\\\[(?:[^\\]|\\[^\[\]]){1,1000}+\\\]",
     re.DOTALL,
 )
@@ -131,10 +131,10 @@ _SAID = (
 )
 _SAID_CJK = "答案|答え|正解|정답|답"
 _ANSWER_IS = re.compile(
-    rf"(?:(?<![^\W_])(?:{_SAID})\b(?:[*_\"”\s]*\([^()\n]{{0,40}}\))?"
+    rf"(?:(?<![^\W_])(?:{_SAID})\b(?:\s+(?:correct[aeo]|corretta|final[ea]?|exact[ae]|esatta))?(?:[*_\"”\s]*\([^()\n]{{0,40}}\))?"
     r"(?:\s+(?:to|of|for|in|choice|option|here|that|à|de|la|zur?)\b[^.\n:=]{0,60}?)?"
     rf"|{_SAID_CJK})[*_\"”\s]*"
-    r"(?:(?P<verb>(?:(?:would|should|must|will)\s+)?\b(?:is|are|be|est|es|é|è|ist|sind|adalah|это|है|هي|هو)\b)"
+    r"(?:(?P<verb>(?:(?:would|should|must|will)\s+)?\b(?:is|are|be|est|es|é|è|ist|sind|lautet|adalah|это|है|هي|هو)\b)"
     r"|[:：=]|是|为|は|은|는)(?P<on>[\s*_:：=]*+)",
     re.IGNORECASE,
 )
@@ -145,7 +145,8 @@ _SAYING = (
 _SAYING_ASCII = [word for word in _SAYING if word.isascii()]
 _JSON = re.compile(r'"((?:[^"\\]|\\.)*+)"|[^,}\n]++')
 _PRAISE = re.compile(
-    r"(?:indeed |therefore |thus )?(?:correct|right|verified|confirmed|consistent|reasonable|valid|sensible|unique)\b",
+    r"(?:indeed |therefore |thus )?(?:correct|right|verified|confirmed|consistent|reasonable|valid|sensible|unique"
+    r"|helpful|useful|clear|accurate|complete|logical|fine|good)\b",
     re.IGNORECASE,
 )
 _PIECE = re.compile(r"[,;:.!?\n。，；：]")

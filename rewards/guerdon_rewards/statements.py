@@ -1,14 +1,23 @@
 """What a statement says: a value, the definition of a name, a relation, or something false."""
 
-from guerdon_rewards.evaluate import constant_equal
+from fractions import Fraction
+
+from guerdon_rewards.evaluate import constant_equal, less
 from guerdon_rewards.facts import facts
 from guerdon_rewards.rounding import near
-from guerdon_rewards.tree import Node
+from guerdon_rewards.tree import Node, number
 from guerdon_rewards.words import same_words
 
 FALSE: Node = ("false",)
+ANGLE = "∠"
 _VALUE_SIGNS = frozenset(("=", "~"))
-_NAMES = frozenset(("sym", "text", "apply", "mul", "tuple", "ratio"))
+_NAMES = frozenset(("sym", "text", "apply", "mul", "div", "call", "tuple", "ratio"))
+_TURN: Node = ("div", ("const", "pi"), number(180))
+_MEASURING = frozenset(
+    "sin cos tan cot sec csc re im arg det tr gcd lcm max min binom perm floor ceil sign sinh cosh tanh".split()
+)
+"""Functions whose value is asked for: who writes `sqrt(x) = 3` has not said what x is."""
+_UNKNOWNS = frozenset("xyt")
 _DEPENDENT = frozenset("yzw")
 
 
@@ -27,18 +36,38 @@ def said(node: Node) -> Node:
     if not _VALUE_SIGNS.issuperset(ops):
         return node
     if "~" in ops:
-        ops, operands = _without_rounding(ops, operands)
+        shorter = _without_rounding(ops, operands)
+        if shorter is None:
+            return node
+        ops, operands = shorter
     if not ops:
         return said(operands[0])
     return _equation(ops, operands)
 
 
-def _without_rounding(ops: tuple[str, ...], operands: tuple[Node, ...]) -> tuple[tuple[str, ...], tuple[Node, ...]]:
-    """`x = 1/3 = about 0.333` says 1/3; `x is about 0.333` says that much."""
+def _without_rounding(
+    ops: tuple[str, ...], operands: tuple[Node, ...]
+) -> tuple[tuple[str, ...], tuple[Node, ...]] | None:
+    """`x = 1/3 = about 0.333` says 1/3; `x is about 0.333` says that much; `12 is about 13` says nothing."""
     at = ops.index("~")
-    if at == 0 and is_name(operands[0]):
+    named = is_name(operands[0])
+    if at == 0 and named:
         return ("=",), operands[:2]
+    if not named and not _about(operands[at], operands[at + 1]):
+        return None
     return ops[:at], operands[: at + 1]
+
+
+def _about(a: Node, b: Node) -> bool:
+    if facts(a).letters or facts(b).letters or facts(a).structured or facts(b).structured:
+        return True
+    first, second = plain(a), plain(b)
+    if near(first, second):
+        return True
+    apart: Node = ("call", "abs", ("add", first, ("neg", second)))
+    whole = [n for n in (first, second) if n[0] == "num" and n[1].denominator == 1]
+    allowed = number(1) if len(whole) == 1 else ("mul", ("call", "abs", first), number(Fraction(1, 100)))
+    return less(apart, allowed) is True
 
 
 def _equation(ops: tuple[str, ...], operands: tuple[Node, ...]) -> Node:
@@ -54,14 +83,49 @@ def _equation(ops: tuple[str, ...], operands: tuple[Node, ...]) -> Node:
         if any(facts(v).structured or facts(v).letters for v in values):
             if not named:
                 return "rel", ops, operands
-        elif any(_differ(values[0], v) for v in values[1:]):
-            return FALSE
+        elif (not named or values[0][0] == "num") and any(_differ(values[0], v) for v in values[1:]):
+            return FALSE  # but x = 5 + 5 = 11 says 11
     return ("def", operands[0], values[-1]) if named else values[-1]
 
 
 def _differ(a: Node, b: Node) -> bool:
     first, second = plain(a), plain(b)
-    return constant_equal(first, second) is False and not near(first, second)
+    if constant_equal(first, second) is not False or near(first, second):
+        return False
+    if "deg" not in (a[0], b[0]) or a[0] == b[0]:
+        return True
+    first, second = (("mul", n[1], _TURN) if n[0] == "deg" else n for n in (a, b))
+    return constant_equal(first, second) is False
+
+
+def measured(node: Node, asked: frozenset[str]) -> Node | None:
+    """The value that an equation gives to a quantity: `|z| = 5`, `a + b = 3 + 4 = 7`, `sin(t) = 1/3`, `A^{-1} = M`.
+
+    For an answer to a reference that is a value alone, with `asked` as its letters. `x^2 = 4` and `a + 3z = 0` are
+    equations and give no value.
+    """
+    if node[0] != "rel" or set(node[1]) != {"="}:
+        return None
+    quantity, *values = node[2]
+    letters = facts(quantity).letters
+    if letters & asked or any(facts(v).letters & letters for v in values) or facts(values[-1]).value == 0:
+        return None
+    if not _is_quantity(quantity, values[-1]):
+        return None
+    if any(facts(v).structured or facts(v).letters or _differ(values[-1], v) for v in values[:-1]):
+        return None
+    return values[-1]
+
+
+def _is_quantity(node: Node, value: Node) -> bool:
+    known = facts(node)
+    if not known.letters or not {"rel", "list", "num"}.isdisjoint((node[0],)):
+        return False
+    if facts(value).structured or len(known.letters) > 1:
+        return True
+    if node[0] == "call" and node[1] == "abs":
+        return known.letters.isdisjoint(_UNKNOWNS)
+    return node[0] == "apply" or (node[0] == "call" and node[1] in _MEASURING)
 
 
 def _without_remark(node: Node) -> Node:
@@ -78,24 +142,36 @@ def plain(node: Node) -> Node:
 
 
 def is_name(node: Node) -> bool:
-    """`x`, `AB`, `f(x)`, `(x, y)`, `Area`: what a value can be given to."""
+    """`x`, `AB`, `f(x)`, `P(X = 1)`, `|AB|`, `NO/BO`, `(x, y)`, `Area`: what a value can be given to."""
     tag = node[0]
     if tag not in _NAMES:
         return False
     if tag in ("tuple", "ratio"):
         return len(node) > 1 and all(is_name(n) for n in node[1:])
-    if tag == "mul":
-        return all(n[0] == "sym" for n in node[1:])
     if tag == "apply":
-        return all(n[0] in ("sym", "num") for n in node[2:])
-    return True
+        return node[1][:1].isupper() or all(n[0] in ("sym", "num") for n in node[2:])
+    if tag == "div":
+        return all(_is_segment(n) for n in node[1:])
+    return tag in ("sym", "text") or _is_segment(node)
+
+
+def _is_segment(node: Node) -> bool:
+    """`AB`, `|AB|`: points beside each other."""
+    if node[:2] == ("call", "abs"):
+        return _is_segment(node[2])
+    if node[0] == "text":
+        return len(node[1]) == 2 and node[1].isupper()
+    return node[0] == "mul" and all(n[0] == "sym" and n[1][:1].isupper() for n in node[1:])
 
 
 def may_be_one(a: Node, b: Node) -> bool:
     """Whether two names may stand for one thing: a word for a letter, x_1 for x, y for f(x); not x for y."""
     if a == b:
         return True
+    a, b = (_points(n) or n for n in (a, b))
     kinds = {a[0], b[0]}
+    if kinds == {"points"}:
+        return bool(a == b)
     if kinds == {"text"}:
         return same_words(a[1], b[1])
     if "text" in kinds:
@@ -103,15 +179,32 @@ def may_be_one(a: Node, b: Node) -> bool:
     if kinds == {"apply"}:
         return _same_function(a[1], b[1]) and len(a) == len(b)
     if kinds == {"sym"}:
-        return _unindexed(a[1], b[1])
+        return _unindexed(a[1], b[1]) or _same_angle(a[1], b[1])
     if kinds == {"sym", "apply"}:
         function, letter = (a[1], b[1]) if a[0] == "apply" else (b[1], a[1])
         return letter in _DEPENDENT or letter == function or letter.partition("_")[0] == function
-    if kinds == {"mul"}:
-        return sorted(n[1] for n in a[1:]) == sorted(n[1] for n in b[1:])
-    if kinds == {"tuple"}:
+    if kinds <= {"tuple", "div"} and len(kinds) == 1:
         return len(a) == len(b) and all(may_be_one(x, y) for x, y in zip(a[1:], b[1:], strict=True))
     return False
+
+
+def _points(node: Node) -> Node | None:
+    """A segment by its ends, in whatever order and dress: `AB`, `|BA|`."""
+    if node[0] == "sym":
+        return ("points", *sorted(node[1][4:])) if node[1].startswith("bar_") and len(node[1]) == 6 else None
+    if not _is_segment(node):
+        return None
+    while node[0] == "call":
+        node = node[2]
+    return "points", *sorted(node[1] if node[0] == "text" else (n[1] for n in node[1:]))
+
+
+def _same_angle(one: str, other: str) -> bool:
+    """The angle at B may be called by its point or by three: A, ∠B, ∠ABC."""
+    if ANGLE not in (one[:1], other[:1]):
+        return False
+    points, others = one.lstrip(ANGLE), other.lstrip(ANGLE)
+    return points == others or (1 in (len(points), len(others)) and points[len(points) // 2] == others[len(others) // 2])
 
 
 def _unindexed(one: str, other: str) -> bool:

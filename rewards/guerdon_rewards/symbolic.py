@@ -103,7 +103,8 @@ _NAMES = {
     "arcsec": "asec", "arccsc": "acsc", "arsinh": "asinh", "arcosh": "acosh", "artanh": "atanh", "conj": "conjugate",
 }  # fmt: skip
 _KNOWN = frozenset(
-    "sqrt exp log sin cos tan cot sec csc sinh cosh tanh coth sech csch gcd lcm gamma erf zeta re im arg floor sign".split()
+    "sqrt exp log sin cos tan cot sec csc sinh cosh tanh coth sech csch gcd lcm gamma erf zeta re im arg floor"
+    " sign".split()
 ) | set(_NAMES)
 
 

@@ -16,14 +16,14 @@ whole is not read at all: there is no falling back on a number found inside.
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
-from guerdon_rewards import forms, lexicon, operands, scripts
-from guerdon_rewards.scripts import COUNTS
+from guerdon_rewards import forms, lexicon, operands, suffixes
 from guerdon_rewards.lexer import Token, Unread, tokens
+from guerdon_rewards.scripts import COUNTS
 from guerdon_rewards.tree import (
     DEEPEST,
     EMPTY,
-    LEAVES,
     Node,
     add,
     is_clause,
@@ -37,7 +37,6 @@ from guerdon_rewards.tree import (
 
 __all__ = ["EMPTY", "Node", "Unread", "number", "parse"]
 
-_MARKS_ABOVE = frozenset(("c", "T"))
 _CLOSERS = frozenset((")", "]", "\\}", "\\rbrack", "}", "[", "\\rangle"))
 _MODULUS = frozenset(("\\pmod", "("))
 _LOGIC = {"\\wedge": "\\and", "\\land": "\\and", "\\vee": "\\or", "\\lor": "\\or"}
@@ -46,7 +45,6 @@ _ADVERBS = frozenset(("only", "so", "thus", "hence", "therefore", "then"))
 _SIGN_KINDS = frozenset(("op", "rel", "set"))
 _BARS = frozenset(("|", "\\vert", "\\|"))
 _BEFORE_BARS = frozenset(("num", "sym", "mul", "call"))
-_POSTFIXES = frozenset(("^", "_", "!", "%", "\\%", "'", "\\prime", "\u00b0", "\\degree", "\\degrees"))
 _SIGNS = frozenset(("+", "-", "\\pm", "\\mp"))
 _ORDINALS = frozenset(("st", "nd", "rd", "th"))
 _TIMES = frozenset(("*", "\\cdot", "\\times", "\\ast", "\\bullet"))
@@ -55,7 +53,7 @@ _STARTS = frozenset(("unknown", "num", "repeat", "sym", "func", "const", "number
 _OPENERS = frozenset((
     "(", "[", "{", "\\{", "\\sqrt", "\\begin", "\\sum", "\\prod", "\\int", "\\lim", "\\angle", "\\emptyset",
     "\\varnothing", "\\lbrack", "\\triangle", "\\infty", "\\surd", "\\langle", "\\substack", "\\stackrel",
-)).union(lexicon.FRACTIONS, lexicon.BINOMIALS, lexicon.MARKS, lexicon.FENCES.keys() - {"|", "\\vert", "\\|"})  # fmt: skip
+)).union(lexicon.FRACTIONS, lexicon.BINOMIALS, lexicon.MARKS, lexicon.FENCES.keys() - _BARS)  # fmt: skip
 
 
 def parse(text: str, grouped: bool = True) -> Node:
@@ -169,7 +167,7 @@ class Parser:
             return items[0]
         if groups and commas and not words:  # a = 5, b = 2; a = 7, b = 2
             edges = [0, *groups, len(items)]
-            rows = [items[i:j] for i, j in zip(edges, edges[1:], strict=False) if j > i]
+            rows = [items[i:j] for i, j in pairwise(edges) if j > i]
             return "list", *(("tuple", *row) if len(row) > 1 else row[0] for row in rows)
         if items[-1][0] == "rel" and items[-1][1][-1] == "mod":
             congruences = spread(items)
@@ -337,6 +335,9 @@ class Parser:
                 else:
                     return node
             elif kind in _STARTS:
+                if token.raw == "th" and node[0] == "num" and not token.spaced:  # 5th, but th(x) is a tanh
+                    self.at += 1
+                    continue
                 if kind == "func" and token.value == "mod":
                     self.at += 1
                     node = ("call", "mod", node, self.sign_factor())
@@ -352,7 +353,8 @@ class Parser:
 
     def over(self, node: Node) -> Node:
         after = self.tokens[self.at + 1]
-        if unit_like(node) and (after.kind == "text" or (after.kind == "word" and operands.is_unit_word(after.raw))):
+        word = after.kind == "text" or (after.kind == "word" and operands.is_unit_word(after.raw))
+        if word and self.sees("/") and unit_like(node):
             return operands.unit(self, node)  # 60 km / h
         self.at += 1
         return "div", node, self.sign_factor()
@@ -417,96 +419,7 @@ class Parser:
         return node if self.tokens[self.at].ends else self.postfix(node)
 
     def postfix(self, node: Node) -> Node:
-        while True:
-            token = self.tokens[self.at]
-            if token.ends:
-                return node
-            value = token.value
-            if token.kind != "op":
-                if token.kind in ("text", "word") and str(value).lower() in ("percent", "pct"):
-                    self.at += 1
-                    node = ("percent", node)
-                    continue
-                return node
-            if value not in _POSTFIXES:
-                return node
-            if value == "_":
-                if node[0] == "pow" and node[1][0] == "sym":
-                    counted = node[1][1] in ("C", "A") and scripts.above_first(self, node)
-                    node = counted or ("pow", operands.subscript(self, node[1]), node[2])
-                elif node[0] in ("sym", "num", "apply", "const", "text"):
-                    node = operands.subscript(self, node)
-                else:
-                    return node
-                continue
-            if value == "!" and self.tokens[self.at + 1].kind == "rel":
-                return node
-            self.at += 1
-            if value == "^":
-                node = self.power(node)
-            elif value == "!":
-                node = ("call", "fact", node)
-            elif value in ("%", "\\%"):
-                node = ("percent", node)
-            elif value in ("'", "\\prime"):
-                node = self.primed(node)
-            else:
-                node = operands.minutes(self, node)
-
-    def primed(self, node: Node, mark: str = "'") -> Node:
-        if node[0] != "sym":
-            return "apply", mark, node
-        name = node[1] + mark
-        return ("apply", name, *operands.arguments(self)) if self.sees("(") else ("sym", name)
-
-    def power(self, base: Node) -> Node:
-        first = self.tokens[self.at]
-        if first.kind == "num" or (first.kind in LEAVES and first.value not in _MARKS_ABOVE):
-            return "pow", base, operands.exponent(self)
-        if first.kind == "op" and first.value == "{" and self.tokens[self.at + 2].value == "}":
-            inner = self.tokens[self.at + 1]
-            if inner.kind == "num" or (inner.kind in LEAVES and inner.value not in _MARKS_ABOVE):
-                return "pow", base, operands.group(self)
-        if self.sees("\\circ", "\u00b0", "\\degree"):
-            self.at += 1
-            return operands.minutes(self, base)
-        if self.sees("\\prime", "'"):
-            return base
-        if self.sees("{"):
-            mark = self.at
-            self.at += 1
-            if self.accept("\\circ", "\u00b0", "\\degree"):
-                self.expect("}")
-                return operands.minutes(self, base)
-            if self.accept("*") and self.accept("}"):
-                return "call", "conj", base
-            self.at = mark + 1
-            if self.accept("\\prime") and self.sees("}", "\\prime"):
-                while self.accept("\\prime"):
-                    pass
-                signs = "'" * (self.at - mark - 1)
-                self.expect("}")
-                return self.primed(base, signs)
-            if base[0] == "sym" and base[1] in lexicon.HEADS and self.tokens[mark + 1].value == "(":
-                self.at = mark
-                return self.primed(base, f"^({operands.group(self)})")
-            if self.next.kind in ("text", "word") and str(self.next.value).lower() in ("th", "st", "nd", "rd", "o"):
-                self.at += 1
-                self.expect("}")
-                return base
-            self.at = mark
-        if self.next.kind in ("text", "word") and str(self.next.value).lower() in ("th", "st", "nd", "rd"):
-            self.at += 1
-            return base
-        if self.accept("*"):
-            return "call", "conj", base
-        if self.next.kind == "sym" and self.next.value == "T" and base[0] == "matrix":
-            self.at += 1
-            return "apply", "^T", base
-        exponent = operands.exponent(self)
-        if exponent == ("sym", "c") and base[0] in ("sym",) and self.next.kind == "end":
-            return "apply", "^c", base
-        return "pow", base, exponent
+        return suffixes.postfix(self, node)
 
     def atom(self) -> Node:
         return forms.atom(self)

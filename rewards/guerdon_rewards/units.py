@@ -7,12 +7,15 @@ Months and years are not days, a radian is not so many degrees, and currencies a
 """
 
 import re
+from collections.abc import Iterable
 from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
 from guerdon_rewards import lexicon
 
+SYMBOL = 4
+"""Letters of the longest symbol of a unit."""
 LONGEST = 80
 """Characters: of a longer unit only the words are compared."""
 
@@ -83,9 +86,17 @@ kelvin 1: K kelvin
 amount 1: mol mole
 current 1: A amp ampere
 voltage 1: V volt
-resistance 1: ohm Ω
+resistance 1: Ω ohm
+field 1: T tesla
+capacitance 1: F farad
+charge 1: coulomb
+inductance 1: H henry
+electronvolt 1: eV electronvolt
 bit 1: bit
 bit 8: byte
+kilobit 1: kb Kb kilobit
+megabit 1: Mb megabit
+gigabit 1: Gb gigabit
 kilobyte 1: KB kB kilobyte
 megabyte 1: MB megabyte
 gigabyte 1: GB gigabyte
@@ -105,16 +116,16 @@ $franc 1: CHF franc
 _COMPOUND = {
     "mph": "mile per hour", "kph": "km per hour", "kmph": "km per hour", "kmh": "km per hour", "kmhr": "km per hour",
     "mps": "m per s", "fps": "ft per s", "mpg": "mile per gallon", "rpm": "rev per min", "knot": "nmi per hour",
-    "Hz": "per s", "hertz": "per s", "kHz": "per ms", "N": "kg m per s^2", "newton": "kg m per s^2",
-    "kN": "Mg m per s^2", "J": "kg m^2 per s^2", "joule": "kg m^2 per s^2", "kJ": "Mg m^2 per s^2",
-    "kilojoule": "Mg m^2 per s^2", "W": "kg m^2 per s^3", "watt": "kg m^2 per s^3", "kW": "Mg m^2 per s^3",
-    "kilowatt": "Mg m^2 per s^3", "Pa": "kg per m s^2", "pascal": "kg per m s^2", "kPa": "Mg per m s^2",
     "sqft": "ft^2", "sqm": "m^2", "sqcm": "cm^2",
 }  # fmt: skip
+_DERIVED = {"hertz": ("Hz", "per s"), "newton": ("N", "kg m per s^2"), "joule": ("J", "kg m^2 per s^2"),
+            "watt": ("W", "kg m^2 per s^3"), "pascal": ("Pa", "kg per m s^2")}  # fmt: skip
 _PREFIXES = {"kilo": ("k", 3), "hecto": ("h", 2), "deci": ("d", -1), "centi": ("c", -2), "milli": ("m", -3),
-             "micro": ("μ", -6), "nano": ("n", -9)}  # fmt: skip
+             "micro": ("μ", -6), "nano": ("n", -9), "pico": ("p", -12), "mega": ("M", 6), "giga": ("G", 9),
+             "tera": ("T", 12), "peta": ("P", 15)}  # fmt: skip
 _PREFIXED = {"metre": "m", "meter": "m", "gram": "g", "gramme": "g", "litre": "lL", "liter": "lL", "second": "s",
-             "amp": "A", "volt": "V"}  # fmt: skip
+             "amp": "A", "ampere": "A", "volt": "V", "ohm": "Ω", "tesla": "T", "farad": "F",
+             "electronvolt": ["eV"]}  # fmt: skip
 _ALIASES = {"kms": "km", "cms": "cm", "mms": "mm", "kgs": "kg", "mls": "ml", "kilo": "kg", "msec": "ms", "um": "μm"}
 _ALSO = {"pound": "£", "degree": "celsius fahrenheit", "deg": "celsius fahrenheit", "°": "celsius fahrenheit",
          "ounce": "floz", "oz": "floz", "ton": "tonne", "¥": "yuan"}  # fmt: skip
@@ -193,7 +204,7 @@ def _known() -> dict[str, Side]:
     for name, symbols in _PREFIXED.items():
         for prefix, (letter, tens) in _PREFIXES.items():
             side = _times(known[symbols[0]], Side(Fraction(10) ** tens))
-            known[prefix + name] = side
+            known.setdefault(prefix + name, side)
             for symbol in symbols:
                 known.setdefault(letter + symbol, side)
     return known | {alias: known[name] for alias, name in _ALIASES.items()}
@@ -201,6 +212,17 @@ def _known() -> dict[str, Side]:
 
 _UNITS = _known()
 _STEMS = {stem(name): side for name, side in _UNITS.items() if len(name) > 2 and name.islower()}
+
+
+def _folded(names: Iterable[str]) -> dict[str, str]:
+    """Names by their lower case, where case does not tell two apart: `km`, but not `mm` and `Mm`."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.lower(), []).append(name)
+    return {lower: same[0] for lower, same in found.items() if len(same) == 1}
+
+
+_FOLDED = _folded(_UNITS)
 _TOKEN = re.compile(
     r"(?P<word>[^\W\d_²³]+(?:['’][^\W\d_²³]+)*|US\$|°C|°F|[°$€£¥₹₩¢])|(?P<power>\^\s*\{?\s*[1-9]\s*\}?|[²³]|(?<=[a-z])[23]\b)"
     r"|(?P<over>/)|(?P<sign>[*·×⋅-])|(?P<skip>[\s.,~]+)"
@@ -215,11 +237,18 @@ _POWERS = {"square": 2, "sq": 2, "squared": 2, "²": 2, "cubic": 3, "cu": 3, "cu
 
 
 def _lookup(word: str) -> Side | None:
-    """Symbols as they are written (`Mg` is no `mg`), names in either case and number."""
+    """Symbols as they are written where case tells (`Mg` is no `mg`), names in either case and number."""
     if word in _UNITS or len(word) < 2:
         return _UNITS.get(word)
     lower = word.lower()
-    return _UNITS.get(lower) or (_STEMS.get(stem(lower)) if len(word) > 3 else None)
+    return _UNITS.get(_FOLDED.get(lower, "")) or (_STEMS.get(stem(lower)) if len(word) > 3 else None)
+
+
+def _compound(word: str) -> Reading | None:
+    lower = word.lower()
+    return _COMPOUNDS.get(word) or _COMPOUNDS.get(_FOLDED_COMPOUNDS.get(lower, "")) or (
+        _COMPOUNDS.get(stem(lower)) if len(word) > 3 else None
+    )
 
 
 def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
@@ -242,7 +271,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
     below, waiting, last, plain = 0, 1, None, False
     for i, (kind, raw) in enumerate(found):
         lower = raw.lower()
-        if kind == "over" or lower in ("per", "every") or (lower in ("a", "an") and last and is_time(found[i + 1 :])):
+        if kind == "over" or lower in ("per", "every") or (raw in ("a", "an") and last and is_time(found[i + 1 :])):
             below, last = 1, None
         elif kind == "sign":
             if below and raw != "-":
@@ -257,7 +286,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             if waiting != 1:
                 return None
             waiting = _POWERS[lower]
-        elif lower in ("a", "an") or (lower in _FILLERS and not (lower == "in" and _is_inch(found, i))):
+        elif raw in ("a", "an", "An") or (lower in _FILLERS and not (lower == "in" and _is_inch(found, i))):
             last = None
         elif lower in _NEVER:
             return None
@@ -270,7 +299,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             sides[0] = _times(sides[0], Side(Fraction(_SCALES.get(lower) or _SCALES[lower.rstrip("s")])))
         else:
             word = instead[1] if instead[0] == stem(lower) else raw
-            side = _COMPOUNDS.get(word) or _COMPOUNDS.get(stem(word.lower()))
+            side = _compound(word)
             if side and below:
                 return None
             single = _lookup(word) if not side else None
@@ -309,11 +338,28 @@ def _is_inch(found: list[tuple[str, str]], i: int) -> bool:
     return alone or before in _POWERS or before == "/"
 
 
+def _compounds() -> dict[str, Reading]:
+    known: dict[str, Reading] = {}
+    for name, meaning in _COMPOUND.items():
+        known[name] = known[stem(name)] = _meant(meaning)
+    for name, (symbol, meaning) in _DERIVED.items():
+        plain = _meant(meaning)
+        for prefix, (letter, tens) in {**_PREFIXES, "": ("", 0)}.items():
+            side = plain.over._replace(factor=plain.over.factor * Fraction(10) ** tens)
+            known[letter + symbol] = known[prefix + name] = known[stem(prefix + name)] = plain._replace(over=side)
+    return known
+
+
+def _meant(phrase: str) -> Reading:
+    reading = _read(phrase)
+    assert reading is not None, phrase
+    return reading
+
+
 _COMPOUNDS: dict[str, Reading] = {}
-for _name, _meaning in _COMPOUND.items():
-    _reading = _read(_meaning)
-    assert _reading is not None, _name
-    _COMPOUNDS[_name] = _COMPOUNDS[stem(_name)] = _reading
+_FOLDED_COMPOUNDS: dict[str, str] = {}
+_COMPOUNDS |= _compounds()
+_FOLDED_COMPOUNDS |= _folded(_COMPOUNDS)
 
 
 @lru_cache(4096)
@@ -336,11 +382,11 @@ def readings(phrase: str) -> tuple[Reading, ...]:
 _PRODUCTS = frozenset(
     letter + symbol
     for letter, _ in _PREFIXES.values()
-    for symbol in "msglLAV"
+    for symbol in "msglLAVTFΩNJW"
     if letter + symbol not in ("cm", "mm", "km", "dm")
-) - {"kg", "mg", "ml", "mL"} | {"ha", "mo"}
+) - {"kg", "mg", "ml", "mL", "kN", "kJ", "kW"} | {"ha", "mo"}
 """Symbols that are rather products of letters where they stand alone."""
-_NAMES = {w for w in (*_UNITS, *_COMPOUND) if len(w) > 1} - _PRODUCTS
+_NAMES = {w for w in (*_UNITS, *_COMPOUNDS) if len(w) > 1} - _PRODUCTS
 _NAMES |= {"sq", "cu", "won", "lakh", "crore", "dozen", "usd", "eur"}
 _LONG_NAMES = frozenset(stem(w) for w in _NAMES if len(w) > 3)
 
@@ -372,7 +418,7 @@ def same_unit(a: str, b: str) -> Fraction | None:
     if a == b:
         return ONE
     if max(len(a), len(b)) > LONGEST:
-        return ONE if a.lower().split() == b.lower().split() else None
+        return ONE if _same_phrase(a, b) else None
     return _same_unit(a, b)
 
 
@@ -383,7 +429,15 @@ def _same_unit(a: str, b: str) -> Fraction | None:
             factor = _factor(one, other)
             if factor is not None:
                 return factor
-    return ONE if a.lower().split() == b.lower().split() else None
+    return ONE if _same_phrase(a, b) else None
+
+
+def _same_phrase(a: str, b: str) -> bool:
+    """The same words; short ones may be symbols, which keep their case."""
+    words, others = a.split(), b.split()
+    return len(words) == len(others) and all(
+        x == y or (len(x) > SYMBOL and x.lower() == y.lower()) for x, y in zip(words, others, strict=True)
+    )
 
 
 def _factor(a: Reading, b: Reading) -> Fraction | None:
@@ -426,6 +480,8 @@ def omissible(unit: str) -> bool:
     if len(unit) > LONGEST:
         return False
     bare = unit.strip(" .~()")
+    if bare[1:2] == "^" and bare not in ("m^2", "m^3"):
+        return False
     if len(bare) < 2 and bare not in ("$", "€", "£", "¥", "₹", "°"):
         return False
     read = readings(unit)

@@ -14,6 +14,8 @@ import re
 from functools import lru_cache
 from typing import Any, NamedTuple
 
+from guerdon_rewards.prepare import repaired
+
 PAIRS = 1 << 14
 TREES = 1 << 14
 
@@ -66,6 +68,8 @@ _DRESSED = frozenset("$*\\ \n\t.")
 
 def plain(text: str) -> str:
     """Without the dress around the whole: dollars, bold stars, display brackets, a final full stop."""
+    if not text.isprintable():
+        text = repaired(text)
     if not text or (text[0] not in _DRESSED and text[-1] not in _DRESSED):
         return _SPACES.sub(" ", text) if "\n" in text or "  " in text else text
     text = text.strip()
