@@ -24,8 +24,8 @@ def simple() -> Callable[[Any], Any]:
     return do
 
 
-def whole() -> Callable[[Any], Any]:
-    return lambda items: [do(item) for item in items]
+def other() -> Callable[[Any], Any]:
+    return do
 
 
 def with_sympy() -> Callable[[Any], Any]:
@@ -59,14 +59,6 @@ def threaded() -> Callable[[Any], Any]:
     return do
 
 
-def short(items: list[Any]) -> list[Any]:
-    return items[:-1]
-
-
-def too_short() -> Callable[[Any], Any]:
-    return short
-
-
 def add(a: int, b: int) -> int:
     return a + b
 
@@ -77,6 +69,22 @@ def nested(a: int, b: int) -> tuple[int, int]:
 
     other: int = isolated("jobs:pid")
     return other, os.getpid()
+
+
+def call_in_process(queue: Any) -> None:
+    """In a process that something else has started: what two pools make of it."""
+    from guerdon.workers import Job, Workers, isolated
+
+    with Workers(1) as workers:
+        first, late, last = workers.run(Job("jobs:simple"), [1, "hang", 2], 0.3)
+        queue.put(([first, last], late.kind, isolated("jobs:add", 1, 2)))
+
+
+def nested_nap(module: str, seconds: float) -> str:
+    from guerdon.workers import isolated
+
+    isolated(f"{module}:nap", seconds)
+    return "rested"
 
 
 def pid() -> int:

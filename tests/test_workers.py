@@ -21,6 +21,7 @@ import pytest
 
 from guerdon.errors import RewardError
 from guerdon.plugins import Component
+from guerdon.processes import WorkerProcess
 from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward
 from guerdon.scoring import Scorer
@@ -28,7 +29,7 @@ from guerdon.task import Task
 from guerdon.trajectory import Failure, Trajectory
 from guerdon.workers import Job, Workers, in_worker, isolated
 
-SIMPLE, WHOLE = Job("jobs:simple"), Job("jobs:whole", whole=True)
+SIMPLE, OTHER = Job("jobs:simple"), Job("jobs:other")
 MARK = "GUERDON_TEST_MARK"
 
 
@@ -159,14 +160,6 @@ def test_the_limit_is_each_items_own(one: Workers) -> None:
     assert one.run(SIMPLE, [], 1.0) == []
 
 
-def test_of_a_whole_call_the_limit_is_the_calls(one: Workers) -> None:
-    assert one.run(WHOLE, [1, 2], 5.0) == [2, 4]
-    assert kinds(one.run(WHOLE, [("nap", 0.2)] * 3, 0.3)) == ["timeout"] * 3
-    assert kinds(one.run(WHOLE, [1, ("exit", 2)], 5.0)) == ["died"] * 2
-    too_short = one.run(Job("jobs:too_short", whole=True), [1, 2], 5.0)
-    assert kinds(too_short) == ["raised"] * 2 and "no list of 2 results" in too_short[0].message
-
-
 def test_large_and_many_items_and_results(one: Workers) -> None:
     (big,) = one.run(SIMPLE, [("big", 20_000_000)], 5.0)
     assert len(big) == 20_000_000
@@ -186,8 +179,8 @@ def test_what_is_printed_goes_to_stderr(one: Workers, capfd: pytest.CaptureFixtu
 def test_a_worker_is_warm_and_serves_all_jobs(one: Workers) -> None:
     (first,) = one.run(SIMPLE, ["pid"], 5.0)
     assert one.run(SIMPLE, ["pid", "pid"], 5.0) == [first, first]
-    (other,) = one.run(WHOLE, ["pid"], 5.0)
-    assert one.run(SIMPLE, ["pid"], 5.0) == one.run(WHOLE, ["pid"], 5.0) == [other]
+    (other,) = one.run(OTHER, ["pid"], 5.0)
+    assert one.run(SIMPLE, ["pid"], 5.0) == one.run(OTHER, ["pid"], 5.0) == [other]
     assert one.run(SIMPLE, ["warm", "threads"], 5.0) == [1, 1]
 
 
@@ -268,19 +261,14 @@ def test_from_asyncio_the_event_loop_goes_on(one: Workers) -> None:
     assert kinds(results) == [2, "timeout", 4] and beats > 20
 
 
-def _call_in_process(queue: Any) -> None:
-    with Workers(1) as workers:
-        queue.put((kinds(workers.run(SIMPLE, [1, "hang", 2], 0.3)), isolated("jobs:add", 1, 2)))
-
-
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 def test_from_another_process(method: str, mark: str) -> None:
     """A trainer, or a task of Ray: a process that something else has started."""
     context = multiprocessing.get_context(method)
     queue = context.Queue()
-    process = context.Process(target=_call_in_process, args=(queue,))
+    process = context.Process(target=jobs.call_in_process, args=(queue,))
     process.start()
-    assert queue.get(timeout=60) == ([2, "timeout", 4], 3)
+    assert queue.get(timeout=60) == ([2, 4], "timeout", 3)
     process.join()
 
 
@@ -325,6 +313,21 @@ def test_an_isolated_call() -> None:
 def test_in_a_worker_an_isolated_call_is_a_call(one: Workers) -> None:
     (result,) = one.run(Job("guerdon.worker:caller", ("jobs:nested",)), [(1, 2)], 5.0)
     assert result[0] == result[1] != os.getpid()
+
+
+def test_what_is_made_ready_in_a_worker_is_not_on_the_items_clock(
+    one: Workers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with sympy, which a reward calls for once in a thousand items."""
+    (tmp_path / "slow_start.py").write_text(
+        "import time\ntime.sleep(0.3)\ndef warm_up(): time.sleep(0.3)\nnap = time.sleep"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    job = Job("guerdon.worker:caller", ("jobs:nested_nap",))
+    assert one.run(job, [("slow_start", 0.0)], 0.4) == ["rested"]
+    assert kinds(one.run(job, [("slow_start", 0.3), ("slow_start", 0.5), ("slow_start", 0.1)], 0.4)) == [
+        *("rested", "timeout", "rested"),
+    ]
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------
@@ -443,6 +446,13 @@ def test_where_no_process_can_be_started_it_is_said(monkeypatch: pytest.MonkeyPa
             workers.run(SIMPLE, [1], 5.0)
 
 
+def test_a_pool_that_is_closed_while_a_call_ends_keeps_no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    workers, run = Workers(1), WorkerProcess.work
+    monkeypatch.setattr(WorkerProcess, "work", lambda self, call: (run(self, call), workers.close()))
+    assert workers.run(SIMPLE, [1], 5.0) == [2]
+    assert workers._idle.get_nowait() is None and not workers._alive
+
+
 def test_a_closed_pool_says_so_to_all_who_wait() -> None:
     workers = Workers(1)
     with ThreadPoolExecutor(3) as threads:
@@ -543,7 +553,7 @@ REWARDS = """
 import os, time
 READY = []
 def warm_up(): READY.append(os.getpid())
-def one(completion):
+def one(completion, answer):
     if completion == "hang": time.sleep(100)
     if completion == "grow": return len(bytearray(1 << 40))
     if completion == "exit": os._exit(1)

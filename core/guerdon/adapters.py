@@ -11,18 +11,20 @@ import asyncio
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, cast
+from itertools import repeat
+from operator import itemgetter
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, cast
 
 from guerdon.errors import ComponentError, RewardError, counted
-from guerdon.invoke import Item, Shape, call, is_async, shape
+from guerdon.invoke import ONE, Asked, Item, Shape, asked, evaluate, is_async, outcomes, shape
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load, require_extra
 from guerdon.settings import validate
 from guerdon.signatures import from_verifiers as from_verifiers
-from guerdon.task import Message, Task
-from guerdon.tasks import reference
+from guerdon.task import Message, Task, reference
 from guerdon.trajectory import Failure, Score, Trajectory, Turn
 from guerdon.workers import Job, in_worker, shared
 
@@ -32,8 +34,8 @@ if TYPE_CHECKING:
 Said = str | Sequence[Message]
 """A prompt or a completion: text or chat messages."""
 
-ENOUGH_TO_SHARE = 32
-"""So many scores are worth another worker."""
+ENOUGH_TO_SHARE, MOST_TOGETHER = 32, 256
+"""So many scores are worth another worker; so many are sent at once, as nothing stops what was sent."""
 
 
 def reward(name: str, /, *, timeout: float = 10.0, **settings: Any) -> "Reward":
@@ -101,7 +103,7 @@ class Reward:
 
     def score(self, completion: Said, answer: Any = None, *, prompt: Said = "", **columns: Any) -> Score:
         """One score with its reason; where the reward failed, with the error instead."""
-        return self.scores([completion], [answer], prompts=[prompt], **{k: [v] for k, v in columns.items()})[0]
+        return self.of([Given(completion, answer, prompt, columns)])[0]
 
     def scores(
         self,
@@ -118,7 +120,7 @@ class Reward:
         Raises:
             RewardError: the lists differ in length.
         """
-        return self.of_items(as_items(prompts, completions, answers, columns))
+        return self.of(given(completions, answers, prompts, columns))
 
     async def ascore(self, completion: Said, answer: Any = None, *, prompt: Said = "", **columns: Any) -> Score:
         """`score`, for asyncio."""
@@ -177,37 +179,49 @@ class Reward:
 
         return ForVerifiers(self, answer)
 
-    def of_items(self, items: Sequence[Item]) -> list[Score]:
-        """The scores of tasks and their trajectories."""
+    def of(self, rows: Sequence["Given"]) -> list[Score]:
+        """The scores of these, in order. For a reward that scores groups those of equal prompts are a group."""
         if self.shape.kind == "one":
-            return self._groups([items])
+            return self._made([self._asked(i, row) for i, row in enumerate(rows)])
         groups: dict[str, list[int]] = {}
-        for i, (task, _) in enumerate(items):
-            groups.setdefault(repr(task.prompt), []).append(i)
-        given = self._groups([[items[i] for i in group] for group in groups.values()])
+        for i, row in enumerate(rows):
+            groups.setdefault(repr(row.prompt), []).append(i)
+        items = [as_item(i, row) for i, row in enumerate(rows)]
+        scores = self._made([one for g in groups.values() for one in asked(self.shape, [items[i] for i in g])])
         places = [i for group in groups.values() for i in group]
-        return [score for _, score in sorted(zip(places, given, strict=True), key=lambda pair: pair[0])]
+        return [score for _, score in sorted(zip(places, scores, strict=True), key=itemgetter(0))]
 
-    def _groups(self, groups: Sequence[Sequence[Item]]) -> list[Score]:
+    @cached_property
+    def _wants_records(self) -> bool:
+        return bool(set(self.shape.wants) & (ONE.keys() - {"completion", "answer", "prompt"}))
+
+    def _asked(self, index: int, row: "Given") -> Asked:
+        """Where no more than texts and columns are asked for no records are made of them: that takes longer than
+        many a reward."""
+        if self._wants_records or not (isinstance(row.completion, str) and isinstance(row.prompt, str)):
+            return asked(self.shape, (as_item(index, row),))[0]
+        known = {**row.columns, "completion": row.completion, "answer": reference(row.answer), "prompt": row.prompt}
+        for name in self.shape.wants:
+            if name not in known and name not in self.shape.optional:
+                return Failure("missing_column", f"there is no column {name!r}"), 1
+        return {name: known[name] for name in self.shape.wants if name in known}, 1
+
+    def _made(self, calls: Sequence[Asked]) -> list[Score]:
+        """What comes of these calls: here, or in several workers where they are many."""
         if in_worker() or (self.component.inline and not is_async(self.function)):
-            return [score for group in groups for score in call(self.function, self.settings, group)]
-        whole = self.shape.kind != "one"
-        job = Job("guerdon.invoke:scorer", (self.component, dict(self.settings)), whole)
-        if not whole:
-            groups = [part for group in groups for part in _parts(group, shared().count)]
-        if len(groups) == 1:
-            given = shared().run(job, groups[0], self.timeout)
+            return [s for one in calls for s in evaluate(self.function, self.settings, self.shape, one)]
+        job = Job("guerdon.invoke:caller", (self.component, dict(self.settings)))
+        workers = shared()
+        least = ENOUGH_TO_SHARE if self.shape.kind == "one" else 1
+        size = min(max(least, -(-len(calls) // workers.count)), MOST_TOGETHER)
+        parts = [calls[i : i + size] for i in range(0, len(calls), size)]
+        if len(parts) == 1:
+            results = workers.run(job, calls, self.timeout)
         else:
-            with ThreadPoolExecutor(shared().count) as threads:
-                lists = threads.map(lambda group: shared().run(job, group, self.timeout), groups)
-                given = [result for results in lists for result in results]
-        return [Score(None, error=g) if isinstance(g, Failure) else g for g in given]
-
-
-def _parts(items: Sequence[Item], count: int) -> list[Sequence[Item]]:
-    """At most `count` parts, none too small to be worth a worker."""
-    size = max(ENOUGH_TO_SHARE, -(-len(items) // count))
-    return [items[i : i + size] for i in range(0, len(items), size)]
+            with ThreadPoolExecutor(min(len(parts), workers.count)) as threads:
+                lists = threads.map(lambda part: workers.run(job, part, self.timeout), parts)
+                results = [result for one in lists for result in one]
+        return outcomes(calls, results, self.timeout)
 
 
 def value_of(score: Score) -> float | None:
@@ -223,49 +237,62 @@ def value_of(score: Score) -> float | None:
 # -- what is scored ---------------------------------------------------------------------------------------------------
 
 
-def as_items(
-    prompts: Sequence[Said] | None,
+class Given(NamedTuple):
+    """What there is to score. `ids` are the completion's, where they are known."""
+
+    completion: Said
+    answer: Any = None
+    prompt: Said = ""
+    columns: Mapping[str, Any] = MappingProxyType({})
+    ids: Sequence[int] = ()
+
+
+def given(
     completions: Sequence[Said],
     answers: Sequence[Any] | None,
+    prompts: Sequence[Said] | None,
     columns: Mapping[str, Sequence[Any]],
     ids: Sequence[Sequence[int]] | None = None,
-) -> list[Item]:
+) -> list[Given]:
+    """Lists as rows.
+
+    Raises:
+        RewardError: they differ in length.
+    """
     lists = {"prompts": prompts, "answers": answers, "completion_ids": ids, **columns}
-    given = {name: values for name, values in lists.items() if values is not None}
-    for name, values in given.items():
-        if isinstance(values, str) or len(values) != len(completions):
+    for name, values in lists.items():
+        if values is not None and (isinstance(values, str) or len(values) != len(completions)):
             what = "a text" if isinstance(values, str) else counted(values, "value")
             raise RewardError(f"{name}: {what} for {counted(completions, 'completion')}", kind="wrong_length")
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)] if columns else None
     return [
-        as_item(
-            i,
-            prompts[i] if prompts is not None else "",
-            completion,
-            answers[i] if answers is not None else None,
-            {name: values[i] for name, values in columns.items()},
-            ids[i] if ids is not None else (),
+        Given(*row)
+        for row in zip(
+            completions,
+            repeat(None) if answers is None else answers,
+            repeat("") if prompts is None else prompts,
+            rows or repeat({}),
+            repeat(()) if ids is None else ids,
+            strict=False,  # they are of one length
         )
-        for i, completion in enumerate(completions)
     ]
 
 
-def as_item(
-    index: int, prompt: Said, completion: Said, answer: Any, columns: Mapping[str, Any], ids: Sequence[int] = ()
-) -> Item:
+def as_item(index: int, row: Given) -> Item:
     """A task and a trajectory: each message of the assistant ends a turn."""
-    task = Task(str(index), prompt, reference(answer), columns)
-    said = [{"role": "assistant", "content": completion}] if isinstance(completion, str) else list(completion)
-    talk = [*(task.messages if prompt else ()), *said]
+    task = Task(str(index), row.prompt, reference(row.answer), row.columns)
+    text = row.completion
+    said = [{"role": "assistant", "content": text}] if isinstance(text, str) else list(text)
+    talk = [*(task.messages if row.prompt else ()), *said]
     start, turns = 0, list[Turn]()
     for end in range(len(talk) - len(said), len(talk)):
         if talk[end].get("role") == "assistant":
             turns.append(Turn(start, tuple(talk[start:end]), talk[end]))
             start = end + 1
-    if turns and ids:
-        last = turns.pop()
-        turns.append(Turn(last.keep, last.prompt, last.reply, reply_ids=tuple(ids), reply_tokens=len(ids)))
-    text = _text(turns[-1].reply.get("content")) if turns else ""
-    return task, Trajectory(task.id, task.id, "eval", 0, 0, "", "", turns=tuple(turns), completion=text)
+    if turns and row.ids:
+        turns[-1] = replace(turns[-1], reply_ids=tuple(row.ids), reply_tokens=len(row.ids))
+    last = _text(turns[-1].reply.get("content")) if turns else ""
+    return task, Trajectory(task.id, task.id, "eval", 0, 0, "", "", turns=tuple(turns), completion=last)
 
 
 def _text(content: Any) -> str:

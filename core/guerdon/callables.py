@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from guerdon.adapters import Reward, Said, as_item, as_items, value_of
+from guerdon.adapters import Given, Reward, Said, given, value_of
 from guerdon.errors import RewardError, counted, near_miss
 from guerdon.invoke import check_wants
 from guerdon.settings import validate
@@ -41,8 +41,7 @@ class ForTRL:
     ) -> list[float | None]:
         _check_answer(self._reward, self._answer, columns)
         check_wants(self._reward.function, list(columns))
-        items = as_items(prompts, completions, columns.get(self._answer), columns, completion_ids)
-        scores = self._reward.of_items(items)
+        scores = self._reward.of(given(completions, columns.get(self._answer), prompts, columns, completion_ids))
         failed = _failed(self.__name__, scores, self._on_error)
         if log_metric:
             log_metric(f"{self.__name__}/errors", failed / max(len(scores), 1))
@@ -73,7 +72,7 @@ class ForVerl:
         reward = self._with(settings) if settings else self._reward
         columns = {**(extra_info or {}), "data_source": data_source, "extra_info": extra_info or {}}
         prompt = columns.get("prompt") or columns.get("question") or ""
-        score = reward.of_items([as_item(0, prompt, solution_str, ground_truth, columns)])[0]
+        score = reward.of([Given(solution_str, ground_truth, prompt, columns)])[0]
         _failed(self.__name__, [score], self._on_error)
         return {
             "score": score.value or 0.0,
@@ -110,8 +109,8 @@ class ForVerifiers:
         if trace is not None:
             return await self._v1(task, trace)
         columns = {**(info if isinstance(info, Mapping) else {}), **columns, "info": info}
-        item = as_item(0, _plain(prompt), _plain(completion), answer, columns)
-        (score,) = await asyncio.to_thread(self._reward.of_items, [item])
+        row = Given(_plain(completion), answer, _plain(prompt), columns)
+        (score,) = await asyncio.to_thread(self._reward.of, [row])
         if state is not None:
             state.setdefault("guerdon", {})[self.__name__] = {"value": score.value, "reason": _reason(score)}
         return value_of(score) or 0.0
@@ -119,8 +118,8 @@ class ForVerifiers:
     async def _v1(self, task: Any, trace: Any) -> Any:
         columns = dict(task)  # pydantic: names and values
         _check_answer(self._reward, self._answer, columns)
-        item = as_item(0, task.prompt_text, trace.last_reply, columns.get(self._answer), columns)
-        (score,) = await asyncio.to_thread(self._reward.of_items, [item])
+        row = Given(trace.last_reply, columns.get(self._answer), task.prompt_text, columns)
+        (score,) = await asyncio.to_thread(self._reward.of, [row])
         value = value_of(score)
         return {} if value is None else value
 

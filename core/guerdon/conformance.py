@@ -18,8 +18,7 @@ from guerdon.conformance_inputs import BUILT_IN, Row, examples, read_rows
 from guerdon.conformance_rewards import CHECKS, WATCHED
 from guerdon.conformance_static import CHECKS as STATIC
 from guerdon.conformance_subject import Outcome, Seen, Subject, announced
-from guerdon.errors import ComponentError, GuerdonError, RewardError, near_miss
-from guerdon.hookspecs import KINDS
+from guerdon.errors import ComponentError, GuerdonError, RewardError
 from guerdon.invoke import check_wants, shape
 from guerdon.loading import _value as yaml_value
 from guerdon.plugins import Component, Plugins
@@ -84,29 +83,7 @@ def conformance(
         ComponentError: nothing has this name.
     """
     rows = list(tasks) if tasks is not None else None
-    return [examine(component, settings or {}, rows) for component in find(name)]
-
-
-def find(name: str) -> list[Component]:
-    """The components of this name: `name`, `kind:name`, `package:name`, `module:attr` or `./file.py:attr`.
-
-    Raises:
-        ComponentError: there is none.
-    """
-    plugins = Plugins()
-    registry = Registry(plugins)
-    known = [c for c in plugins.components if c.kind != "recipes"]  # `guerdon check` tests a recipe
-    kind, colon, rest = name.partition(":")
-    if colon and f"{kind}s" in KINDS:
-        return [registry.find(f"{kind}s", rest)]
-    found = [c for c in known if name in (c.name, f"{c.package}:{c.name}", f"{c.plugin}:{c.name}")]
-    if found:
-        return found
-    if not colon:
-        raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in known))}")
-    component = registry.find("rewards", name)
-    parameters = list(inspect.signature(load(component)).parameters)
-    return [component._replace(kind="agents") if parameters[:2] == ["task", "policy"] else component]
+    return [examine(component, settings or {}, rows) for component in Registry(Plugins()).named(name)]
 
 
 def given(settings: Iterable[str]) -> dict[str, Any]:
@@ -226,7 +203,7 @@ def run_tests(name: str, settings: Iterable[str], tasks: str | None, *, quiet: b
     """The command `plugins test`: test, and show each table when it is known, unless `quiet`."""
     rows = read_rows(Path(tasks)) if tasks else None
     found = []
-    for component in find(name):
+    for component in Registry(Plugins()).named(name):
         with _silence():
             found.append(examine(component, given(settings), rows))
         if not quiet:

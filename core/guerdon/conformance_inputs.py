@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 from guerdon.errors import TaskError
 from guerdon.invoke import Item
-from guerdon.task import Task
-from guerdon.tasks import reference
+from guerdon.task import Task, reference
 from guerdon.trajectory import Trajectory, Turn
 
 Row = Mapping[str, Any]

@@ -158,7 +158,7 @@ def evaluate(function: Callable[..., Any], settings: Mapping[str, Any], how: Sha
         return [Score(None, error=arguments)] * count
     started = time.perf_counter()
     try:
-        given = function(**{**(_TRL_SETTINGS if how.kind == "trl" else {}), **arguments, **settings})
+        given = function(**({**arguments, **settings} if settings else arguments))
         if type(given) not in _AS_IT_IS:
             given = _finish(given)
         values = [given] if how.kind == "one" else _listed(given, count)
@@ -332,13 +332,14 @@ def _trl_arguments(how: Shape, items: Sequence[Item]) -> dict[str, Any]:
     arguments["prompts"] = [task.messages for task, _ in items]
     arguments["completions"] = [[{"role": "assistant", "content": t.completion or ""}] for _, t in items]
     arguments["completion_ids"] = [list(t.turns[-1].reply_ids) if t.turns else [] for _, t in items]
-    others = replace(how, wants=tuple(name for name in how.wants if name not in {*arguments, *_TRL_SETTINGS}))
+    arguments |= _TRL_SETTINGS
+    others = replace(how, wants=tuple(name for name in how.wants if name not in arguments))
     return arguments | _batch_arguments(others, items)
 
 
-_TRL_SETTINGS: Mapping[str, Any] = {
-    "trainer_state": None,
-    "log_extra": lambda column, values: None,
-    "log_metric": lambda name, value: None,
-}
+def _log(*_: Any) -> None:
+    """Where TRL's trainer would take a note."""
+
+
+_TRL_SETTINGS = {"trainer_state": None, "log_extra": _log, "log_metric": _log}
 """What TRL's trainer gives beside the data."""

@@ -1,6 +1,5 @@
 """Look back at runs, and at components: what `runs`, `show` and `plugins show` print."""
 
-import inspect
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
-from guerdon.errors import ComponentError, StoreError, counted, near_miss
-from guerdon.hookspecs import KINDS
+from guerdon.errors import ComponentError, StoreError, counted
 from guerdon.invoke import shape
 from guerdon.plugins import Component, Plugins
 from guerdon.registry import Registry, load
@@ -139,25 +137,7 @@ def component_card(name: str) -> list[dict[str, Any]]:
     Raises:
         ComponentError: there is none, or it cannot be imported.
     """
-    plugins = Plugins()
-    registry = Registry(plugins)
-    known = [c for c in plugins.components if c.kind != "recipes"]  # a recipe has no function: `guerdon recipes`
-    kind, colon, rest = name.partition(":")
-    if colon and f"{kind}s" in KINDS:
-        return [_card(registry.find(f"{kind}s", rest))]
-    found = [c for c in known if name in (c.name, f"{c.package}:{c.name}", f"{c.plugin}:{c.name}")]
-    if not found and colon:
-        return [_unregistered_card(registry, name)]
-    if not found:
-        raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in known))}")
-    return [_card(c) for c in found]
-
-
-def _unregistered_card(registry: Registry, name: str) -> dict[str, Any]:
-    """A function of a file or a module; only its parameters tell of what kind it is."""
-    component = registry.find("rewards", name)
-    parameters = list(inspect.signature(load(component)).parameters)
-    return _card(component._replace(kind="agents") if parameters[:2] == ["task", "policy"] else component)
+    return [_card(component) for component in Registry(Plugins()).named(name)]
 
 
 def _card(component: Component) -> dict[str, Any]:

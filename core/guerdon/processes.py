@@ -21,10 +21,7 @@ from collections.abc import Iterator
 from guerdon.calls import Call, Lost
 from guerdon.errors import RewardError
 from guerdon.spawner import BOARD, END, RECORD, SPAWNER, STATUS, WORKER, Unbuffered
-from guerdon.worker import HEADER, PREPARING, Reply, complaint, receive
-
-START_SECONDS = 60.0
-"""For a process to start and prepare a job; not part of a deadline."""
+from guerdon.worker import HEADER, PREPARING, START_SECONDS, Reply, complaint, receive
 
 LONGEST_MS = 2**31 - 1
 """What `poll` takes: 24 days, which is for ever."""
@@ -177,7 +174,8 @@ class SpawnerProcess:
     def first(cls) -> "SpawnerProcess":
         ours, theirs = socket.socketpair()
         paths = [p or os.getcwd() for p in sys.path]  # noqa: PTH109
-        with theirs, _no_interrupts():
+        with theirs, contextlib.ExitStack() as failed, _no_interrupts():
+            failed.callback(ours.close)
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "guerdon.spawner", str(os.getpid())],
                 stdin=theirs.fileno(),
@@ -185,6 +183,7 @@ class SpawnerProcess:
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)), "OMP_NUM_THREADS": "1"},
                 start_new_session=True,
             )
+            failed.pop_all()
         return cls(ours, frozenset(), process)
 
     def fork(self, role: int, memory_mb: int, *fds: int) -> int:
@@ -201,7 +200,11 @@ class SpawnerProcess:
         return pid
 
     def _answer(self) -> int:
-        data = Unbuffered(self.control).read(RECORD.size)
+        try:
+            data = Unbuffered(self.control).read(RECORD.size)
+        except OSError:
+            self.control.close()  # a late answer must not be taken for that to another question
+            raise
         if len(data) < RECORD.size:
             raise ConnectionError("the process that starts workers has ended")
         number: int = RECORD.unpack(data)[0]

@@ -5,6 +5,7 @@ A reference is a registered name (`numeric`), a name in a package (`guerdon-brev
 """
 
 import contextlib
+import inspect
 import os
 import re
 import sys
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.errors import ComponentError, near_miss
+from guerdon.hookspecs import KINDS
 from guerdon.plugins import Component, Plugins
 from guerdon.signatures import native
 
@@ -68,6 +70,28 @@ class Registry:
             what = f"{_SINGULAR[kind]} {ref!r}"
             raise ComponentError(f"{what}: no module {source!r} is installed; for the file write ./{source}.py:{name}")
         return Component(kind, name, ref)
+
+    def named(self, name: str) -> list[Component]:
+        """The components of this name, of every kind that has it, as commands take it: `name`, `kind:name`,
+        `package:name`, `module:attr` or `./file.py:attr`.
+
+        Raises:
+            ComponentError: there is none.
+        """
+        known = [c for c in self.plugins.components if c.kind != "recipes"]  # a recipe is no function
+        kind, colon, rest = name.partition(":")
+        if colon and f"{kind}s" in KINDS:
+            return [self.find(f"{kind}s", rest)]
+        found = [c for c in known if name in (c.name, f"{c.package}:{c.name}", f"{c.plugin}:{c.name}")]
+        if not found and not colon:
+            raise ComponentError(f"there is no component {name!r}.{near_miss(name, (c.name for c in known))}")
+        return found or [self._unregistered(name)]
+
+    def _unregistered(self, name: str) -> Component:
+        """A function of a file or a module; only its parameters tell of what kind it is."""
+        component = self.find("rewards", name)
+        parameters = list(inspect.signature(load(component)).parameters)
+        return component._replace(kind="agents") if parameters[:2] == ["task", "policy"] else component
 
     def _only(self, kind: str, ref: str, found: list[Component], known: list[Component]) -> Component:
         what = _SINGULAR[kind]

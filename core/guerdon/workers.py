@@ -99,6 +99,9 @@ class Workers:
             worker = None
             raise
         finally:
+            if self._closed:  # meanwhile, so that no one else would
+                self._drop(worker)
+                worker = None
             self._idle.put(worker)
 
     # -- starting and ending --------------------------------------------------------------------------------------
@@ -235,12 +238,15 @@ def isolated(target: str, *args: Any, timeout: float = 1.0) -> Any:
 
 
 def shared() -> Workers:
+    """This process's own pool, a worker for each core that it may use: made at the first call, closed at its end."""
     global _shared_pool
     with _shared_pool_lock:
         if _shared_pool is None:
-            _shared_pool = Workers(os.cpu_count() or 1)
+            _shared_pool = Workers(
+                len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            )
             atexit.register(_shared_pool.close)
         return _shared_pool
 
 
-__all__ = ["MEMORY_MB", "Job", "Workers", "in_worker", "isolated"]
+__all__ = ["MEMORY_MB", "Job", "Workers", "in_worker", "isolated", "shared"]

@@ -11,10 +11,11 @@ from fractions import Fraction
 from guerdon_rewards import lists, measures, regions
 from guerdon_rewards.evaluate import NoValue, constant_equal, identical, proportional
 from guerdon_rewards.facts import expression, facts
+from guerdon_rewards.integers import same_integers
 from guerdon_rewards.matrices import computed
 from guerdon_rewards.relations import definitions, relations, renamed
 from guerdon_rewards.rounding import close, roughly
-from guerdon_rewards.statements import may_be_one, measured, plain, said
+from guerdon_rewards.statements import may_be_one, measured, plain, said, truth
 from guerdon_rewards.tree import EMPTY, Node, number
 from guerdon_rewards.words import number_word, same_words
 
@@ -26,6 +27,7 @@ DEEPEST = 80
 CALCULUS = frozenset(("lim", "int", "sum", "prod", "diff"))
 _MARKED = frozenset(("unit", "pm", "percent", "deg", "base"))
 REALS: Node = ("numberset", "R")
+_INTEGRAL = frozenset(("builder", "numberset"))
 _STATED = frozenset(("rel", "def", "or", "false", "given"))
 _STATEMENTS = frozenset(("rel", "or", "list"))
 _INTEGERS: Node = ("numberset", "Z")
@@ -134,8 +136,6 @@ class Comparison:
             return lists.collections(self, a, b)
         if kind == "ratio" or other == "ratio":
             return lists.ratios(self, a, b)
-        if kind == other == "numberset":
-            return False
         return self._alike(a, b)
 
     def _with_domains(self, a: Node, domain: list[Node], b: Node, other_domain: list[Node]) -> Answer:
@@ -168,6 +168,9 @@ class Comparison:
             return same_words(text[1], "no solution")
         if other[0] in ("sym", "const"):
             return bool(text[1] == other[1])
+        if text[1].lower() in ("true", "false"):
+            found = truth(other)
+            return found is not None and found == (text[1].lower() == "true")
         if other[0] == "tuple" or regions.is_region(other):
             reals = same_words(text[1], "all real numbers")
             return reals and (other == REALS or (not self.strict and regions.same_region(REALS, other, self.same)))
@@ -230,6 +233,8 @@ class Comparison:
             alike = self._builders(a, b)
             if alike:
                 return True
+        if a[0] in _INTEGRAL and b[0] in _INTEGRAL and same_integers(a, b):
+            return True
         if "builder" in (a[0], b[0]) and "rel" in (a[0], b[0]) and not self.strict:
             built, other = (a, b) if a[0] == "builder" else (b, a)
             if facts(built[1]).letters <= facts(other).letters and self.same(built[2], other):
@@ -243,8 +248,10 @@ class Comparison:
 
     def _builders(self, a: Node, b: Node) -> Answer:
         first, second = a, b
-        if a[1] != b[1] and a[1][0] == b[1][0] == "sym" and a[1][1] not in facts(b).letters:
-            second = regions.substituted(b, b[1][1], a[1])
+        if a[1] != b[1] and len(facts(a[1]).letters) == len(facts(b[1]).letters) == 1:
+            (new,), (old,) = facts(a[1]).letters, facts(b[1]).letters
+            if new not in facts(b).letters:
+                second = regions.substituted(b, old, ("sym", new))
         return lists.both((self.same(first[1], second[1]), self.same(first[2], second[2])))
 
     # single values --------------------------------------------------------------------------------------------------
@@ -278,6 +285,8 @@ class Comparison:
         if not self.strict:
             if "decimal" in first.tags and roughly(a, b):
                 return True
+            if not _MARKED_BASES.isdisjoint(first.letters) and not _MARKED_BASES.isdisjoint(second.letters):
+                return self.equal(*(_with_one_mark(n) for n in (a, b)))
             if measures.in_letters(self, a, b) or self._up_to_constant(a, b):
                 return True
         if "I" in first.letters | second.letters and "const" in first.tags | second.tags:
@@ -335,6 +344,16 @@ class Comparison:
             return bool(a[1].lstrip("0") == b[1].lstrip("0") and a[2] == b[2])
         based, other = (a, b) if a[0] == "base" else (b, a)
         return not self.strict and based[1].isdecimal() and facts(other).value == Fraction(based[1])
+
+
+_MARKED_BASES = frozenset(f"{mark}_{base}" for mark in ("vec", "hat", "bold") for base in "ijk")
+
+
+def _with_one_mark(node: Node) -> Node:
+    """Unit vectors, whichever way they are marked."""
+    for name in _MARKED_BASES & facts(node).letters:
+        node = regions.substituted(node, name, ("sym", f"vec_{name[-1]}"))
+    return node
 
 
 def _size(node: Node) -> int:

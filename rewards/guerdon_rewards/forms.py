@@ -26,6 +26,8 @@ def atom(parser: "Parser") -> Node:
     if kind == "num":
         return value  # type: ignore[return-value]
     if kind == "sym":
+        if value == "m" and parser.sees("\\angle"):  # the measure of an angle
+            return atom(parser)
         return symbol(parser, str(value)) if parser.tokens[parser.at].value in ("(", "{") else ("sym", value)
     if kind == "repeat":
         return "repeat", *value  # type: ignore[misc]
@@ -118,6 +120,12 @@ def _braces(parser: "Parser", opener: str) -> Node:
     parser.ratios = False
     node = parser.listing()
     parser.bars, parser.ratios = bars, True
+    if node[0] == "list" and node[1][0] == "rel" and "mid" in node[1][1]:
+        first, *conditions = node[1:]
+        variable, condition = _parted(first)
+        if not parser.accept("\\rbrace"):
+            parser.expect(closer)
+        return "builder", variable, ("list", condition, *conditions)
     if node[0] == "matrix" and not parser.sees("\\}"):  # a system of equations, open to the right
         return _system(node[1])
     if parser.accept("|", ":", "\\vert") or (node[0] == "rel" and "mid" in node[1]):
@@ -132,10 +140,7 @@ def _braces(parser: "Parser", opener: str) -> Node:
 
 def _builder(parser: "Parser", node: Node, closer: str) -> Node:
     if node[0] == "rel" and "mid" in node[1]:
-        at = node[1].index("mid")
-        variable = node[2][0] if at == 0 else ("rel", node[1][:at], node[2][: at + 1])
-        rest = node[1][at + 1 :]
-        condition = ("rel", rest, node[2][at + 1 :]) if rest else node[2][at + 1]
+        variable, condition = _parted(node)
         while parser.accept(","):
             condition = ("list", *flat(condition), *flat(parser.listing()))
     else:
@@ -143,6 +148,14 @@ def _builder(parser: "Parser", node: Node, closer: str) -> Node:
     if not parser.accept("\\rbrace"):
         parser.expect(closer)
     return "builder", variable, condition
+
+
+def _parted(node: Node) -> tuple[Node, Node]:
+    """A chain of relations at its bar."""
+    at = node[1].index("mid")
+    rest = node[1][at + 1 :]
+    variable = node[2][0] if at == 0 else ("rel", node[1][:at], node[2][: at + 1])
+    return variable, ("rel", rest, node[2][at + 1 :]) if rest else node[2][at + 1]
 
 
 def _plain_group(parser: "Parser", _: str) -> Node:
@@ -160,12 +173,16 @@ def _plain_group(parser: "Parser", _: str) -> Node:
     start = parser.at
     node = group(parser)
     before = parser.tokens[start - 1] if start else None
-    member_wanted = before is not None and (before.kind == "set" or before.value == "in")
+    after = parser.tokens[parser.at]
+    member_wanted = (before is not None and (before.kind == "set" or before.value in _MEMBERS)) or (
+        after.value in ("subset", "supset") and after.kind == "rel"
+    )
     if node[0] == "list" or (member_wanted and node[0] not in _SETS_THEMSELVES):
         return "set", *flat(node)  # {1,2} written for \{1,2\}
     return node
 
 
+_MEMBERS = frozenset(("in", "subset", "supset"))
 _SETS_THEMSELVES = frozenset("set interval union inter minus builder numberset sym empty tuple".split())
 
 
@@ -392,6 +409,7 @@ def _cell(parser: "Parser") -> Node:
         cut, parser.tokens[end] = parser.tokens[end], END
         node = parser.listing()
         parser.tokens[end] = cut
+        parser.accept(".", ",", ";")
         if parser.at != end:
             raise Unread("a condition that goes on")
         return node
@@ -422,6 +440,22 @@ def _skip(parser: "Parser", _: str) -> Node:
     return parser.nested(parser.factor)
 
 
+_FIGURES = {"\\angle": "∠", "\\triangle": "△"}
+
+
+def _figure(parser: "Parser", command: str) -> Node:
+    r"""`\angle ABC`, a name; an angle read backwards is the same one."""
+    if parser.next.kind == "num":
+        return "sym", _FIGURES[command] + parser.take().raw
+    inner = argument(parser)
+    while inner[0] in ("sym", "const", "mul") and parser.next.kind in ("sym", "const") and not parser.next.spaced:
+        inner = multiply(inner, parser.atom())
+    points = [str(n[1]) for n in _letters_of(inner)]
+    if command == "\\angle" and points[-1] < points[0]:
+        points.reverse()
+    return "sym", _FIGURES[command] + "".join(points)
+
+
 def _not(parser: "Parser", _: str) -> Node:
     return "apply", "not", parser.nested(parser.factor)
 
@@ -437,8 +471,8 @@ def _nothing(parser: "Parser", _: str) -> Node:
 READERS: dict[str, Callable[["Parser", str], Node]] = {
     "(": _bracket, "[": _bracket, "\\lbrack": _bracket, "\\{": _braces, "{": _plain_group, "\\sqrt": _root,
     "\\surd": _root, "\\begin": _environment, "\\int": _integral, "\\lim": _limit, "\\sum": _sum_or_product,
-    "\\prod": _sum_or_product, "\\emptyset": _nothing, "\\varnothing": _nothing, "\\angle": _skip,
-    "\\triangle": _skip, "\\neg": _not, "\\lnot": _not, "\\lbrace": _braces, "]": _bracket, "\\langle": _angled,
+    "\\prod": _sum_or_product, "\\emptyset": _nothing, "\\varnothing": _nothing, "\\angle": _figure,
+    "\\triangle": _figure, "\\neg": _not, "\\lnot": _not, "\\lbrace": _braces, "]": _bracket, "\\langle": _angled,
     "_": scripts.raised, "^": scripts.raised, "...": _dots,
 }  # fmt: skip
 READERS |= dict.fromkeys(lexicon.FRACTIONS, _fraction) | dict.fromkeys(lexicon.BINOMIALS, _binomial)

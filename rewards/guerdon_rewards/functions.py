@@ -1,6 +1,6 @@
 """The functions of the syntax tree: exact on rationals where the result is rational, else on balls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import log2
 
 from flint import acb, arb, ctx, fmpq, fmpz
@@ -78,25 +78,34 @@ def modulo(state: State, a: Value, b: Value) -> Value:
 
 
 def gcd(state: State, *values: Value) -> Value:
+    """Of fractions too: the largest that all are whole multiples of."""
+    below = _denominator(state, values)
     result = fmpz(0)
     for v in values:
-        result = result.gcd(_integer(v))
-    return fmpq(result)
+        result = result.gcd((v * below).p)  # type: ignore[operator,union-attr]
+    return fmpq(result, below)
 
 
 def lcm(state: State, *values: Value) -> Value:
+    """Of fractions too: the least that is a whole multiple of all."""
+    below = _denominator(state, values)
     result: Value = ONE
     for v in values:
         if not isinstance(result, fmpq):
             raise TooBig("lcm")
-        result = state.fit(fmpq(result.p.lcm(_integer(v))))
-    return result
+        result = state.fit(fmpq(result.p.lcm((v * below).p)))  # type: ignore[operator,union-attr]
+    return result / below
 
 
-def _integer(v: Value) -> fmpz:
-    if not isinstance(v, fmpq) or v.q != 1:
-        raise Undefined("not an integer")
-    return v.p
+def _denominator(state: State, values: Sequence[Value]) -> fmpz:
+    """One that all have, of rational values."""
+    below = fmpz(1)
+    for v in values:
+        if not isinstance(v, fmpq):
+            raise Undefined("not a fraction")
+        below = below.lcm(v.q)
+        state.fit(fmpq(below))
+    return below
 
 
 def _real(state: State, a: Value) -> arb:

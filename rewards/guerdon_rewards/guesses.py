@@ -139,15 +139,17 @@ def _of_part(part: str, sought: Sought, first: bool, predicate: bool) -> list[st
         return _bare(part, sought, predicate)
     if _EITHER.search(part):
         return []
-    return _formula(part, predicate) or (_number(part, first, predicate) if sought == "number" else [])
+    return _formula(part, predicate) or (_number(part, first, predicate) if sought == "number" and _LETTER.search(part) else [])
 
 
 def _bare(text: str, sought: Sought, predicate: bool = False) -> list[str]:
     """A bare answer; and the formula or, where one is sought, the number that stands in it among words."""
-    if not WORD.search(text) or parse_number(text):
+    if not WORD.search(text):
         return [text]
     if sought == "number" and (count := _COUNT.fullmatch(text)) and not _FOLLOWED.match(text, count.end(1)):
         return [f"{count[1]} {count[2]}" if is_unit(count[2]) else count[1]]
+    if parse_number(text):
+        return [text]
     inner = _bold_value(text)
     if not inner and ("$" in text or "\\" in text):
         inner = _formula(text, predicate)
@@ -163,6 +165,8 @@ _WORDY = re.compile(  # one number, or arithmetic and its result
     re.IGNORECASE,
 )
 
+
+_LETTER = re.compile(r"[^\W\d_]")
 
 # values among words ---------------------------------------------------------------------------------------------------
 
@@ -223,7 +227,7 @@ def _formula(part: str, predicate: bool) -> list[str]:
 
 def _number(part: str, first: bool, predicate: bool) -> list[str]:
     numbers = list(_FRACTION.finditer(part)) or list(_NUMBER.finditer(part))
-    if not numbers or not re.search(r"[^\W\d_]", part):
+    if not numbers:
         return []
     value = numbers[0 if first else -1]
     return [value[0]] if _stands(part, value.start(), value.end(), predicate) else []

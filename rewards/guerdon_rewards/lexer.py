@@ -312,7 +312,7 @@ def _wrapped(command: str, inside: str, grouped: bool, out: list[Token], spaced:
     ):
         unit = re.sub(r"[{}\s]", "", words.replace("\\cdot", "*"))  # m/s
         out.append(Token("text", unit, unit, spaced))
-    elif len(words) == 1 and words.isalpha() and words.isascii() and command != "\\text":
+    elif len(words) == 1 and words.isalpha() and words.isascii() and command != "\\text" and inside[0] not in "~ ":
         out.append(_letter(words, spaced))
     elif words[0] in "0123456789-" and ":" not in words and command not in ("\\boxed", "\\fbox"):
         _scan(_PATTERNS[grouped].findall(words), grouped, out, depth + 1)  # \text{5 cm}

@@ -15,7 +15,7 @@ FUNCTIONS |= {
     "asech": "arsech", "acsch": "arcsch", "tg": "tan", "ctg": "cot", "cotg": "cot", "arctg": "arctan",
     "arcctg": "arccot", "cosec": "csc", "sh": "sinh", "ch": "cosh", "th": "tanh", "ceiling": "ceil", "Abs": "abs",
     "Gamma": "gamma", "Re": "re", "Im": "im", "re": "re", "im": "im", "trace": "tr", "sgn": "sign", "factorial": "fact",
-    "conjugate": "conj", "cbrt": "cbrt", "lb": "log2", "lg": "log10", "binomial": "binom", "C": "binom",
+    "conjugate": "conj", "cbrt": "cbrt", "cis": "cis", "lb": "log2", "lg": "log10", "binomial": "binom", "C": "binom",
 }  # fmt: skip
 PLAIN_ONLY = frozenset(("abs", "mod", "fact", "re", "im", "arg", "tr", "th", "sh", "ch", "C", "Re", "Im", "lb"))
 """Names that stand for a function only where an argument in brackets follows."""

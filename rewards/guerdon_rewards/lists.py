@@ -57,7 +57,9 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
         return _tuples(rule, (kind, items), (other_kind, others))
     if rule.strict and ("set" in (kind, other_kind)) and kind != other_kind:
         return False
-    if kind != other_kind and _names_differ(items) != _names_differ(others):
+    if kind != other_kind and (_letters_differ(items) or _letters_differ(others)) and (
+        _names_differ(items) != _names_differ(others)
+    ):
         return False  # {3, 5} against x = 5, y = 3
     if "set" in (kind, other_kind) or all(n[0] == "tuple" for n in (*items, *others)):
         items, others = _distinct(rule, items), _distinct(rule, others)
@@ -68,7 +70,7 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
     if kind == other_kind == "list":
         named, other_named = _names_differ(items), _names_differ(others)
         values = rule.strict and a[0] == b[0] == "list" and not all(_is_statement(n) for n in items)
-        if named != other_named or values:
+        if (named != other_named and (_letters_differ(items) or _letters_differ(others))) or values:
             return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
     return unordered(rule, items, others)
 
@@ -115,7 +117,7 @@ def _tuples(rule: "Comparison", first: tuple[str, list[Node]], second: tuple[str
 
 
 def _name(node: Node) -> Node | None:
-    statement = said(node)
+    statement = said(node[1] if node[0] == "given" else node)
     return statement[1] if statement[0] == "def" else None
 
 
@@ -125,6 +127,11 @@ def _names_differ(items: list[Node]) -> bool:
     if len(names) < 2 or None in names:
         return False
     return not any(may_be_one(x, y) for i, x in enumerate(names) for y in names[:i] if x and y) and not _numbered(names)
+
+
+def _letters_differ(items: list[Node]) -> bool:
+    """The same where names are more than words, whose order nothing tells: `Minimum: 1, Maximum: 2` is 2, 1."""
+    return _names_differ(items) and any((_name(n) or n)[0] != "text" for n in items)
 
 
 def _numbered(names: list[Node | None]) -> bool:

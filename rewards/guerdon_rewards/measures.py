@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from guerdon_rewards.facts import facts
 from guerdon_rewards.tree import Node, number, product_of
-from guerdon_rewards.units import omissible, readings, same_unit, split_scale
+from guerdon_rewards.units import omissible, same_unit, split_scale
 
 if TYPE_CHECKING:
     from guerdon_rewards.compare import Comparison
@@ -19,9 +19,9 @@ def same_measures(rule: "Comparison", a: Node, b: Node) -> bool | None:
     """Two values of which one at least has a unit in words."""
     (value, unit), (other, other_unit) = _parted(a), _parted(b)
     if not unit and other_unit:
-        value, unit = in_symbol(a)
+        value, unit = in_symbol(a, other_unit)
     elif unit and not other_unit:
-        other, other_unit = in_symbol(b)
+        other, other_unit = in_symbol(b, unit)
     if not unit and not other_unit:
         return rule.same(value, other) if value is not a or other is not b else None
     if not unit or not other_unit:
@@ -74,15 +74,25 @@ def in_letter(node: Node) -> tuple[Node, str]:
     return node, ""
 
 
-def in_symbol(node: Node) -> tuple[Node, str]:
-    """Letters behind a number that are read as one symbol, where the other answer has a unit: `2.5 e V`."""
+def in_symbol(node: Node, sought: str) -> tuple[Node, str]:
+    """Letters behind a number that are read as a unit like the one sought: `2.5 e V`, `9.8 m s^{-2}`."""
     if node[0] != "mul":
         return node, ""
-    at = next((i for i, n in enumerate(node[1:], 1) if n[0] in ("sym", "const") and n[1] != "pi"), 0)
-    name = "".join(_SIGNS.get(n[1], str(n[1])) for n in node[at:] if n[0] in ("sym", "const"))
-    if at < 2 or len(name) < len(node) - at or len(name) > 3 or not readings(name):
+    at = next((i for i, n in enumerate(node[1:], 1) if _letter(n)), 0)
+    letters = [_letter(n) for n in node[at:]]
+    if at < 2 or not all(letters) or len(letters) > 3:
         return node, ""
-    return product_of(list(node[1:at])), name
+    for name in ("".join(letters), " ".join(letters)):
+        if same_unit(name, sought) is not None:
+            return product_of(list(node[1:at])), name
+    return node, ""
+
+
+def _letter(node: Node) -> str:
+    if node[0] == "pow":
+        exponent = facts(node[2]).value
+        return f"{_letter(node[1])}^{exponent}" if node[1][0] == "sym" and exponent is not None else ""
+    return _SIGNS.get(node[1], str(node[1])) if node[0] in ("sym", "const") and node[1] != "pi" else ""
 
 
 def in_letters(rule: "Comparison", a: Node, b: Node) -> bool:

@@ -10,7 +10,9 @@ from guerdon_rewards.units import is_unit
 if TYPE_CHECKING:
     from guerdon_rewards.syntax import Parser
 
-_ENGLISH = frozenset("no yes not any all one two six ten odd can you the but day age are red".split())
+_ENGLISH = frozenset(
+    "no yes not any all one two six ten odd can you the but day age are red sum max min avg tax men".split()
+)
 _BARE_COMMANDS = {
     "frac": "\\frac", "rac": "\\frac", "dfrac": "\\frac", "tfrac": "\\frac", "bar": "\\bar", "hat": "\\hat",
     "vec": "\\vec", "overline": "\\overline", "tilde": "\\tilde",
@@ -105,6 +107,8 @@ def symbol(parser: "Parser", name: str) -> Node:
         counted = scripts.called(parser, name)
         if counted:
             return counted
+        if name == "P" and parser.sees("(") and is_event(parser):
+            return probability(parser)
     if name in ("Gamma", "zeta") and parser.sees("("):
         items = arguments(parser)
         return ("call", name.lower(), *items) if len(items) == 1 else ("apply", name, *items)
@@ -120,11 +124,48 @@ def symbol(parser: "Parser", name: str) -> Node:
 
 def is_head(parser: "Parser") -> bool:
     """Whether `p(x)` or `x(t)`, a function of one letter or number, stands here: what brackets hold and `=`."""
+    if parser.at == 1 and is_called_again(parser):
+        parser.heads.add(str(parser.tokens[0].value))
+    if parser.tokens[parser.at - 1].value in parser.heads:
+        return True
     inner, close = parser.tokens[parser.at + 1 : parser.at + 3] if parser.at + 2 < len(parser.tokens) else (None, None)
     if inner is None or close is None or inner.kind not in ("sym", "num") or close.value != ")":
         return False
     after = parser.tokens[parser.at + 3]
     return (after.kind == "rel" and after.value == "=") or (after.kind == "end" and parser.at == 1)
+
+
+def is_called_again(parser: "Parser") -> bool:
+    """`w(2n) = w(n)`: whether the first sign begins the other side too, so that it is no factor."""
+    first, *rest = parser.tokens
+    return any(
+        a.kind == "rel" and a.value == "=" and b.value == first.value and c.value == "("
+        for a, b, c in zip(rest, rest[1:], rest[2:], strict=False)
+    )
+
+
+def is_event(parser: "Parser") -> bool:
+    """Whether brackets hold an event: `P(X = 1)`, `P(A | B)`."""
+    level = 0
+    for token in parser.tokens[parser.at :]:
+        level += (token.value == "(") - (token.value == ")")
+        if not level:
+            return False
+        if token.kind in ("rel", "set") or token.value in ("|", "\\vert"):
+            return True
+    return False
+
+
+def probability(parser: "Parser") -> Node:
+    parser.expect("(")
+    bars, parser.bars = parser.bars, 1
+    event = parser.nested(parser.listing)
+    given = parser.nested(parser.listing) if parser.accept("|", "\\vert") else None
+    parser.bars = bars
+    parser.expect(")")
+    if event[0] == "rel" and event[1] == ("mid",):
+        event, given = event[2]
+    return ("apply", "P", event) if given is None else ("apply", "P", event, given)
 
 
 def arguments(parser: "Parser") -> list[Node]:
@@ -198,6 +239,9 @@ def is_unit_word(word: str) -> bool:
     return is_unit(word) or len(word) > 3 or word.lower() in _ENGLISH
 
 
+_GREEK = {"mu": "μ", "Omega": "Ω"}
+
+
 def unit(parser: "Parser", node: Node) -> Node:
     if not unit_like(node):
         raise Unread("words after an expression")
@@ -206,7 +250,12 @@ def unit(parser: "Parser", node: Node) -> Node:
         if parser.next.kind in ("text", "word", "sym") and not (
             parts and (str(parser.next.value).lower() in ("and", "or") or is_clause(parser.next))
         ):
-            parts.append(str(parser.take().value))
+            part = str(parser.take().value)
+            part = _GREEK.get(part, part)
+            if parts and (parts[-1] == "μ" or (part == "Ω" and len(parts[-1]) == 1)):
+                parts[-1] += part  # \mu\text{m}
+            else:
+                parts.append(part)
         elif parts and parser.sees("^"):
             parser.at += 1
             power = exponent(parser)

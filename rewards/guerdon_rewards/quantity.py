@@ -4,6 +4,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
+from guerdon_rewards.words import number_word
 from guerdon_rewards.units import LONGEST, ZERO, is_time, omissible, readings, same_unit, split_scale
 
 
@@ -45,6 +46,8 @@ def quantity(text: str) -> Quantity | None:
     ('Rs', None, None)
     """
     text = text.strip()
+    if text[:1].isalpha() or text[:5] == "\\text":
+        text = _spelled(text)
     if len(text) > 2 * LONGEST or text[:1] not in _BEGINNINGS or text.isdecimal():
         return None
     if len(text) > 2 and text[0] == "$" and text[-1] == "$":
@@ -73,6 +76,20 @@ def quantity(text: str) -> Quantity | None:
         unit = ""
     whole = _sum(parts)
     return whole._replace(value=-whole.value) if whole and negative else whole
+
+
+_WORDS = re.compile(r"\\text\s*\{([A-Za-z -]+)\}|([A-Za-z -]+)")
+
+
+def _spelled(text: str) -> str:
+    """`five minutes` with its number in digits."""
+    match = _WORDS.fullmatch(text) if len(text) <= LONGEST else None
+    words = (match[1] or match[2]).split() if match else []
+    for count in range(min(len(words) - 1, 4), 0, -1):
+        value = number_word(" ".join(words[:count]))
+        if value is not None:
+            return f"{value} {' '.join(words[count:])}"
+    return text
 
 
 def _plain(text: str) -> str:

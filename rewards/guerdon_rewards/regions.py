@@ -77,7 +77,7 @@ def region(node: Node) -> Region:
     raise NoRegion
 
 
-_VALUES = frozenset(("num", "neg", "add", "mul", "div", "pow", "call", "const", "sym", "deg", "percent", "repeat"))
+_VALUES = frozenset(("num", "pm", "neg", "add", "mul", "div", "pow", "call", "const", "sym", "deg", "percent", "repeat"))
 
 
 def _is_value(node: Node) -> bool:
@@ -261,10 +261,19 @@ def _between(ops: tuple[str, ...], operands: tuple[Node, ...]) -> Region:
 
 def _half(op: str, bound: Node) -> Region:
     if op == "!=":
+        if "pm" in facts(bound).tags:  # neither the one nor the other
+            return complement([(_with_sign(bound, upper), True) * 2 for upper in (True, False)])
         return [(BELOW, False, bound, False), (bound, False, INFINITY, False)]
     if op in ("<", "<="):
         return [(BELOW, False, bound, op == "<=" and not _infinite(bound))]
     return [(bound, op == ">=" and not _infinite(bound), INFINITY, False)]
+
+
+def _with_sign(node: Node, upper: bool) -> Node:
+    if node[0] == "pm":
+        term: Node = node[2] if upper else ("neg", node[2])
+        return ("add", node[1], term) if node[1] else term
+    return tuple(_with_sign(n, upper) if isinstance(n, tuple) and n else n for n in node)
 
 
 def _solved(node: Node) -> Region:

@@ -33,6 +33,9 @@ def definitions(rule: "Comparison", a: Node, b: Node) -> Answer:
         if answer or "=" in (a[1] if a[0] == "rel" else b[1]):
             return answer
     name, value, other = (a[1], a[2], b) if a[0] == "def" else (b[1], b[2], a)
+    if name[0] == value[0] == "tuple" and other[0] == "list" and len(name) == len(value):
+        apart: Node = ("list", *(("rel", ("=",), pair) for pair in zip(name[1:], value[1:], strict=True)))
+        return rule.same(apart, other) if a[0] == "def" else rule.same(other, apart)
     if not _about(name, other):
         return False
     first, second = (value, other) if a[0] == "def" else (other, value)

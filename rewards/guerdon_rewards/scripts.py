@@ -92,13 +92,17 @@ def called(parser: "Parser", name: str) -> Node | None:
         return None
     alone = mark == 1 or parser.tokens[mark - 2].value in (",", ";", "and", "or")
     items = operands.arguments(parser)
-    letters = all(n[0] != "num" for n in items[:1])
+    letters = _has_letter(items[0])
     if len(items) == 2 and _countable(*items):
         after = parser.tokens[parser.at]
         if letters or not alone or (after.kind not in ("end", "text") and after.value not in (",", ";")):
             return "call", COUNTS[name], *items
     parser.at = mark
     return None
+
+
+def _has_letter(node: Node) -> bool:
+    return node[0] == "sym" or any(_has_letter(n) for n in node[1:] if isinstance(n, tuple) and n)
 
 
 def _countable(above: Node, below: Node) -> bool:

@@ -141,6 +141,28 @@ def plain(node: Node) -> Node:
     return plain(node[1]) if node[0] in ("unit", "deg") else node
 
 
+def truth(node: Node) -> bool | None:
+    """Whether a relation between numbers or finite sets holds; None where that cannot be told."""
+    if node[0] != "rel" or facts(node).letters or len(node[1]) != 1:
+        return None
+    (op,), (a, b) = node[1], node[2]
+    if op in ("subset", "supset", "in"):
+        a, b = (b, a) if op == "supset" else (a, b)
+        items = (a,) if op == "in" else a[1:] if a[0] == "set" else ()
+        keys = [{facts(n).key for n in part} for part in (items, b[1:])]
+        return None if b[0] != "set" or not items or None in keys[0] | keys[1] else keys[0] <= keys[1]
+    if facts(a).structured or facts(b).structured:
+        return None
+    if op in ("=", "!="):
+        equal = constant_equal(a, b)
+        return None if equal is None else equal == (op == "=")
+    if op in ("<", ">="):
+        below = less(a, b)
+        return None if below is None else below == (op == "<")
+    below = less(b, a) if op in (">", "<=") else None
+    return None if below is None else below == (op == ">")
+
+
 def is_name(node: Node) -> bool:
     """`x`, `AB`, `f(x)`, `P(X = 1)`, `|AB|`, `NO/BO`, `(x, y)`, `Area`: what a value can be given to."""
     tag = node[0]

@@ -12,6 +12,12 @@ _POSTFIXES = frozenset(("^", "_", "!", "%", "\\%", "'", "\\prime", "\u00b0", "\\
 _MARKS_ABOVE = frozenset(("c", "T"))
 
 
+_INVERSE = ("neg", number(1))
+
+
+_PERCENT = frozenset(("percent", "pct", "percentage"))
+
+
 def postfix(parser: "Parser", node: Node) -> Node:
     while True:
         token = parser.tokens[parser.at]
@@ -19,7 +25,7 @@ def postfix(parser: "Parser", node: Node) -> Node:
             return node
         value = token.value
         if token.kind != "op":
-            if token.kind in ("text", "word") and str(value).lower() in ("percent", "pct"):
+            if token.kind in ("text", "word") and str(value).lower() in _PERCENT:
                 parser.at += 1
                 node = ("percent", node)
                 continue
@@ -75,7 +81,7 @@ def power(parser: "Parser", base: Node) -> Node:
             parser.expect("}")
             return minutes(parser, base)
         if parser.accept("*") and parser.accept("}"):
-            return "call", "conj", base
+            return _conjugate(base)
         parser.at = mark + 1
         if parser.accept("\\prime") and parser.sees("}", "\\prime"):
             while parser.accept("\\prime"):
@@ -95,14 +101,21 @@ def power(parser: "Parser", base: Node) -> Node:
         parser.at += 1
         return base
     if parser.accept("*"):
-        return "call", "conj", base
+        return _conjugate(base)
     if parser.next.kind == "sym" and parser.next.value == "T" and base[0] == "matrix":
         parser.at += 1
         return "apply", "^T", base
     exponent = operands.exponent(parser)
+    if exponent == _INVERSE and base[0] == "sym" and base[1] in lexicon.HEADS and parser.sees("("):
+        return "apply", f"{base[1]}^-1", *operands.arguments(parser)
     if exponent == ("sym", "c") and base[0] in ("sym",) and parser.next.kind == "end":
         return "apply", "^c", base
     return "pow", base, exponent
+
+
+def _conjugate(node: Node) -> Node:
+    """A letter's is another letter, for what is real at the points compared at."""
+    return ("sym", f"bar_{node[1]}") if node[0] == "sym" else ("call", "conj", node)
 
 
 def minutes(parser: "Parser", degrees: Node) -> Node:

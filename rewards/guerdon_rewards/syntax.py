@@ -16,9 +16,8 @@ whole is not read at all: there is no falling back on a number found inside.
 """
 
 from collections.abc import Callable
-from itertools import pairwise
 
-from guerdon_rewards import forms, lexicon, operands, suffixes
+from guerdon_rewards import forms, lexicon, listing, operands, suffixes
 from guerdon_rewards.lexer import Token, Unread, tokens
 from guerdon_rewards.scripts import COUNTS
 from guerdon_rewards.tree import (
@@ -27,11 +26,9 @@ from guerdon_rewards.tree import (
     Node,
     add,
     is_clause,
-    is_condition,
     multiply,
     number,
     proper,
-    spread,
     unit_like,
 )
 
@@ -39,9 +36,6 @@ __all__ = ["EMPTY", "Node", "Unread", "number", "parse"]
 
 _CLOSERS = frozenset((")", "]", "\\}", "\\rbrack", "}", "[", "\\rangle"))
 _MODULUS = frozenset(("\\pmod", "("))
-_LOGIC = {"\\wedge": "\\and", "\\land": "\\and", "\\vee": "\\or", "\\lor": "\\or"}
-_COPULAS = frozenset(("is", "are", "equals"))
-_ADVERBS = frozenset(("only", "so", "thus", "hence", "therefore", "then"))
 _SIGN_KINDS = frozenset(("op", "rel", "set"))
 _BARS = frozenset(("|", "\\vert", "\\|"))
 _BEFORE_BARS = frozenset(("num", "sym", "mul", "call"))
@@ -78,6 +72,8 @@ class Parser:
         self.bars = 0  # open |...|
         self.ratios = True  # a colon is one of a ratio, not of a set
         self.latex = latex
+        self.heads: set[str] = set()  # letters that are functions
+        self.label = ""  # of the statement just read
 
     @property
     def next(self) -> Token:
@@ -116,6 +112,8 @@ class Parser:
 
     def whole(self) -> Node:
         node = self.listing()
+        if node[0] == "rel" and node[1] == ("says",):
+            raise Unread("words beside an expression")
         if self.tokens[self.at].kind == "end":
             return node
         while self.accept(".", ",", ";", "!", "\\\\", "?", "\\blacksquare", "\\square", "\\Box", "\\qed"):
@@ -130,66 +128,29 @@ class Parser:
         """Statements between commas, `and`, `or`."""
         first = self.statement()
         token = self.tokens[self.at]
-        return first if token.kind == "end" or (token.value in _CLOSERS and token.kind == "op") else self.several(first)
-
-    def several(self, first: Node) -> Node:
-        items, words = [first], set()
-        groups: list[int] = []  # where semicolons stand
-        commas = 0
-        while True:
-            if self.tokens[self.at].kind == "end":
-                break
-            self.remark()
-            mark = self.at
-            separated = self.accept(",", ";", "\\\\", "&", "\\&", *_LOGIC)
-            if separated and self.tokens[mark].value in _LOGIC:
-                words.add(_LOGIC[str(self.tokens[mark].value)])
-            if separated and self.tokens[mark].value == ";":
-                groups.append(len(items))
-            elif separated:
-                commas += 1
-            while self.next.kind == "text" and self.next.value in ("and", "or"):
-                words.add(str(self.take().value))
-                separated = True
-            if not separated or self.next.kind == "end" or (self.sees(".") and self.tokens[self.at + 1].kind == "end"):
-                self.at = mark if not separated else self.at
-                break
-            if self.sees(")", "]", "\\}", "\\rbrack", "}"):
-                self.at = mark
-                break
-            if self.next.kind == "text" and is_clause(self.next):
-                break
-            if self.accept("..."):
-                items.append(("text", "..."))
-                continue
-            items.append(self.statement())
-        if len(items) == 1:
-            return items[0]
-        if groups and commas and not words:  # a = 5, b = 2; a = 7, b = 2
-            edges = [0, *groups, len(items)]
-            rows = [items[i:j] for i, j in pairwise(edges) if j > i]
-            return "list", *(("tuple", *row) if len(row) > 1 else row[0] for row in rows)
-        if items[-1][0] == "rel" and items[-1][1][-1] == "mod":
-            congruences = spread(items)
-            if congruences and "and" not in words:
-                return "or", *congruences
-        if "or" in words and all(is_condition(i) for i in items):
-            return "or", *items
-        if {"\\and", "\\or"} & words:
-            if all(is_condition(i) for i in items):
-                return ("or" if "\\or" in words else "list"), *items
-            if len(words) > 1:
-                raise Unread("logic without brackets")
-            return "apply", words.pop(), *items
-        return "list", *items
+        if token.kind == "end" or (token.value in _CLOSERS and token.kind == "op"):
+            return first
+        return listing.several(self, first)
 
     def statement(self) -> Node:
-        """A chain of relations; a label before it (`Minimum: 1`) is dropped."""
+        """A chain of relations. A label before it (`Minimum: 1`) is kept aside, for it tells the items of a list apart."""
         token = self.tokens[self.at]
-        if token.kind in ("text", "word") or token.value == "\\angle":
-            self.label()
+        label = ""
+        if token.kind in ("text", "word"):
+            label = listing.label(self)
         elif token.kind == "sym" and self.tokens[self.at + 2].kind == "word" and self.tokens[self.at + 1].value == "-":
-            self.hyphened()
+            listing.hyphened(self)
+        node = self.relation()
+        if node[0] == "text" and self.next.kind == "num":  # maximum 5
+            node = ("rel", ("says",), (node, self.relation()))
+        if node[0] == "mul" or (node[0] == "rel" and node[2][-1][0] == "mul"):
+            node = listing.without_domain(node)
+        if label[-1:] == "=":
+            node = ("rel", ("=",), (("text", label[:-1].strip()), node))
+        self.label = label
+        return node
+
+    def relation(self) -> Node:
         first = self.sets()
         token = self.tokens[self.at]
         if token.kind != "rel" and token.value not in _MODULUS:
@@ -198,8 +159,6 @@ class Parser:
         sides = [first]
         while self.tokens[self.at].kind == "rel":
             op = str(self.take().value)
-            if op == "=" and self.next.kind == "end" and not ops:
-                return first
             ops.append(op)
             side = self.sets()
             if op in ("in", "notin") and side[0] == "sym" and side[1] in "RNZQ":
@@ -209,46 +168,6 @@ class Parser:
         if modulus:
             return "rel", (*ops, "mod"), (*sides, modulus)
         return ("rel", tuple(ops), tuple(sides)) if ops else first
-
-    def remark(self) -> None:
-        """Skip `for all x` where more statements follow it."""
-        if not (self.next.kind == "text" and is_clause(self.next)):
-            return
-        level = 0
-        for place in range(self.at, len(self.tokens)):
-            token = self.tokens[place]
-            level += (token.value in ("(", "[", "{", "\\{")) - (token.value in (")", "]", "}", "\\}"))
-            if level < 0:
-                return
-            if token.kind == "text" and token.value in ("and", "or") and self.tokens[place + 1].kind != "end":
-                self.at = place
-                return
-
-    def label(self) -> None:
-        while self.next.kind in ("text", "word") and str(self.next.value).lower() in _ADVERBS:
-            self.at += 1
-        mark = self.at
-        while self.next.kind in ("text", "word") or self.sees("\\angle"):
-            last = self.take()
-            if str(last.raw).rstrip().endswith((":", "=")):
-                return
-            if last.raw in _COPULAS and self.at > mark + 1 and self.next.kind not in ("text", "word", "end"):
-                return  # the answer is 5
-        if self.at > mark and self.sees(":", "="):
-            self.at += 1
-            return
-        self.at = mark
-
-    def hyphened(self) -> None:
-        """Skip `x-intercept:`."""
-        mark = self.at
-        self.at += 2
-        while self.next.kind in ("text", "word"):
-            self.at += 1
-        if len(self.tokens[mark + 2].raw) > 3 and self.sees(":", "="):
-            self.at += 1
-        else:
-            self.at = mark
 
     def sets(self) -> Node:
         """Unions, intersections and differences of sets; ratios."""
@@ -260,7 +179,7 @@ class Parser:
 
     def ratio(self) -> Node:
         first = self.sum()
-        if self.tokens[self.at].value == "to" and self.tokens[self.at].kind == "word":  # 3 to 4
+        if self.tokens[self.at].value == "to" and self.tokens[self.at].kind in ("word", "text"):  # 3 to 4
             self.at += 1
             return "ratio", first, self.sum()
         if self.tokens[self.at].value != ":":
@@ -335,10 +254,17 @@ class Parser:
                 else:
                     return node
             elif kind in _STARTS:
+                if kind == "num" and node[0] == "text":
+                    return node
                 if token.raw == "th" and node[0] == "num" and not token.spaced:  # 5th, but th(x) is a tanh
                     self.at += 1
                     continue
-                if kind == "func" and token.value == "mod":
+                if token.raw == "x" and node[0] == "num" and _is_power_of_ten(*self.tokens[self.at + 1 : self.at + 3]):
+                    self.at += 1  # 3.2 x 10^5
+                    node = multiply(node, self.sign_factor())
+                elif token.value == "mu" and self.tokens[self.at + 1].kind == "text" and unit_like(node):
+                    node = operands.unit(self, node)
+                elif kind == "func" and token.value == "mod":
                     self.at += 1
                     node = ("call", "mod", node, self.sign_factor())
                 else:
@@ -364,7 +290,7 @@ class Parser:
         if token.value == "over":
             self.at += 1
             return "div", node, self.sign_factor()
-        if token.value == "to" and node[0] == "num" and self.tokens[self.at + 1].kind == "num":
+        if token.value == "to" and self.tokens[self.at + 1].kind == "num":
             return None
         if token.raw in _ORDINALS and node[0] == "num" and not token.spaced:
             self.at += 1
@@ -398,6 +324,8 @@ class Parser:
         if before[0] == "num" and before[1].denominator == 1 and not before[2]:
             if fraction and proper(after):
                 return add([before, after])
+            if fraction and after[0] in ("percent", "deg") and proper(after[1]):
+                return after[0], add([before, after[1]])
             if after[0] == "num":
                 if spaced and self.sees("/") and after[1].denominator == 1 and not after[2]:
                     self.at += 1
@@ -426,3 +354,7 @@ class Parser:
 
     def form(self, command: str) -> Node:
         return forms.READERS[command](self, command)
+
+
+def _is_power_of_ten(token: Token, after: Token) -> bool:
+    return token.raw == "10" and after.value == "^"

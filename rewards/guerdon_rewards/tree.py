@@ -68,6 +68,8 @@ def product_of(parts: list[Node]) -> Node:
 
 
 def call(name: str, arguments: list[Node], base: Node | None) -> Node:
+    if name == "cis":
+        return "add", ("call", "cos", arguments[0]), ("mul", ("const", "i"), ("call", "sin", arguments[0]))
     if name == "cbrt":
         return "call", "root", arguments[0], number(3)
     if name in ("log2", "log10"):

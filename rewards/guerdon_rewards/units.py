@@ -224,7 +224,7 @@ def _folded(names: Iterable[str]) -> dict[str, str]:
 
 _FOLDED = _folded(_UNITS)
 _TOKEN = re.compile(
-    r"(?P<word>[^\W\d_²³]+(?:['’][^\W\d_²³]+)*|US\$|°C|°F|[°$€£¥₹₩¢])|(?P<power>\^\s*\{?\s*[1-9]\s*\}?|[²³]|(?<=[a-z])[23]\b)"
+    r"(?P<word>[^\W\d_²³]+(?:['’][^\W\d_²³]+)*|US\$|°C|°F|[°$€£¥₹₩¢])|(?P<power>\^\s*\{?\s*-?[1-9]\s*\}?|[²³]|(?<=[a-z])[23]\b)"
     r"|(?P<over>/)|(?P<sign>[*·×⋅-])|(?P<skip>[\s.,~]+)"
 )
 _JOINED = re.compile(
@@ -233,6 +233,7 @@ _JOINED = re.compile(
     r"|(?P<fahrenheit>(?:°|\bdegrees?\b|\bdeg\b)\.?\s*(?:F|[Ff]ahrenheit)\b)"
     r"|(?P<kelvin>(?:°|\bdegrees?\b)\s*(?:K|[Kk]elvin)\b)"
 )
+_RAISED = str.maketrans("²³", "23")
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "²": 2, "cubic": 3, "cu": 3, "cubed": 3, "³": 3}
 
 
@@ -277,10 +278,12 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             if below and raw != "-":
                 return None  # kg/m*s may mean either
         elif kind == "power" or (lower in _POWERS and last is not None and not _is_unit_next(found[i + 1 :])):
-            exponent = _POWERS.get(lower) or int(re.sub(r"[^0-9]", "", raw))
+            exponent = _POWERS.get(lower) or int(re.sub(r"[^0-9-]", "", raw.translate(_RAISED)))
             if last is None:
                 return None
-            sides[below] = _times(sides[below], _power(last, exponent - 1))
+            sides[below] = _times(sides[below], _power(last, max(exponent, 0) - 1))
+            if exponent < 0:
+                sides[1 - below] = _times(sides[1 - below], _power(last, -exponent))
             last = None
         elif lower in _POWERS:
             if waiting != 1:

@@ -95,7 +95,7 @@ def _structured(reference: str, answer: str, strict: bool) -> Verdict:
 
     letter = choice(reference)
     if letter:
-        picked = choice(answer, lower=True)
+        picked = choice(answer, lower=not strict)
         if picked:
             return Verdict(picked == letter, "choice")
     elif several := choices(reference):
@@ -160,8 +160,13 @@ def _is_open(node: tuple[Any, ...]) -> bool:
 @lru_cache(TREES)
 def trees(text: str) -> tuple[Any, ...]:
     """The ways to read a text, likeliest first; none where it is not understood."""
-    from guerdon_rewards.syntax import Unread, parse
+    from guerdon_rewards.syntax import Unread, number, parse
+    from guerdon_rewards.words import number_word
 
+    if _SPELLED.match(text):
+        value = number_word(text)
+        if value is not None:
+            return (number(value),)
     found = []
     for source, grouped in _sources(text):
         try:
@@ -173,6 +178,7 @@ def trees(text: str) -> tuple[Any, ...]:
     return tuple(found)
 
 
+_SPELLED = re.compile(r"(?:\\text\w*\s*\{\s*)?[A-Za-z]{1,9}[- ][A-Za-z]")
 _GROUPED = re.compile(r"[0-9],[0-9]{3}(?![0-9])")
 
 
