@@ -102,7 +102,7 @@ def test_marks_before_guesses_and_the_last_commitment_wins(completion: str, text
         ("\\boxed{1},\\boxed{2},\\boxed{3}", "1, 2, 3"),
         ("\\boxed{1} and \\boxed{2} and \\boxed{3}", "1, 2, 3"),
         ("\\[ \\boxed{-2} \\quad \\text{and} \\quad \\boxed{1}. \\]", "-2, 1"),
-        ("$x=\\boxed{1}$ and $y = \\boxed{2}$", "1, 2"),
+        ("$x=\\boxed{1}$ or $x = \\boxed{2}$", "1, 2"),
         ("\\boxed{1} \\text{ for part (a) and } \\boxed{2}", "1, 2"),
         ("\\boxed{5} or \\boxed{5}", "5"),
         ("\\boxed{1} then \\boxed{2}", "2"),
@@ -115,6 +115,35 @@ def test_boxes_beside_each_other_are_one_answer(completion: str, text: str) -> N
     found = extract(completion)
     assert found and found.text == text
     assert found.parts == (tuple(text.split(", ")) if "," in text else ())
+
+
+def test_boxes_keep_different_names() -> None:
+    assert extract("$y = \\boxed{3}$, $x = \\boxed{4}$") == ("y = 3, x = 4", "boxed", ())
+
+
+@pytest.mark.parametrize(
+    ("completion", "text"),
+    [
+        ("<answer>5</answer>\n<answer>7</answer>", "5, 7"),
+        ("<answer>5</answer> or <answer>7</answer>", "5, 7"),
+        ("<answer>5</answer><answer>5</answer>", "5"),
+        ("<answer>\\boxed{5}</answer><answer>\\boxed{7}</answer>", "5, 7"),
+        ("<answer>5</answer> No. <answer>7</answer>", "7"),
+        ("It takes $\\boxed{5}$ hours.", "5 hours"),
+        ("That is \\(\\boxed{5}\\) \\text{cm}^2.", "5 \\text{cm}^2"),
+        ("A rise of \\boxed{5}\\%", "5 \\%"),
+        ("There are $\\boxed{5}$ in total", "5"),
+        ("There are \\boxed{5} apples", "5"),
+        ("\\boxed{\\text{The answer is } 17}", "17"),
+        ("\\boxed{\\text{The domain is } [2, 5)}", "[2, 5)"),
+        ("\\boxed{\\text{The complement of } [2, 5)}", "\\text{The complement of } [2, 5)"),
+    ],
+)
+def test_where_an_answer_of_any_kind_is_sought_marks_are_read_with_what_belongs_to_them(
+    completion: str, text: str
+) -> None:
+    found = extract(completion, COMMITTED)
+    assert found and found.text == text
 
 
 BARE = ["x=2", "5.0", "1 hr 23 min", "\\frac{1}{2}", "7*sin(pi*x/5)+1", "$(-\\infty, 3)$", "\\emptyset", "k < -5"]
@@ -172,6 +201,27 @@ def test_prose_is_not_a_bare_answer(text: str) -> None:
         ("choice", "The answer is for sure D, it can't be A or B", "D"),
         ("choice", "C. the third one", "C"),
         ("choice", "B。 不是 A", "B"),
+        ("number", "Weng earned **$10** for 50 minutes of work.", "$10"),
+        ("number", "So there are exactly **6** of them: 12, 21, 30.", "6"),
+        ("number", "There are **six** such numbers.", "six"),
+        ("number", "So John is 45 miles from home at the end of those 4 hours.", "45"),
+        (
+            "number",
+            "He sold 48 in April and 24 in May, which makes 48 + 24 = 72 clips altogether.",
+            "72 clips altogether",
+        ),
+        ("number", "The answer is simply $7$.", "$7$"),
+        ("number", "The answer is 42. I hope this answer is helpful.", "42"),
+        ("number", '{"answer": "1/2", "explanation": "half of 1"}', "1/2"),
+        ("number", "La respuesta es que Juan tiene 13 manzanas.", "13"),
+        ("any", "Thus it is **x = 2, y = -1**.", "x = 2, y = -1"),
+        ("any", "So the equation has no solution.", "no solution"),
+        ("choice", "选 C", "C"),
+        ("choice", "**Correct option: D. None of the above**", "D"),
+        ("choice", "A. too small\nB. fits\nSo the answer is B.", "B"),
+        ("choice", "Thus, (B) is the correct choice.", "B"),
+        ("choice", '{"answer": "B", "confidence": 0.9}', "B"),
+        ("choice", "\\boxed{A \\text{ or } B}", "A \\text{ or } B"),
         ("choice", "(c)", "C"),
         ("choice", "So we pick option **D**", "D"),
         ("choice", "The answer can't be A. It must be C.", "C"),
@@ -198,6 +248,15 @@ def test_what_a_completion_without_a_mark_commits_to(sought: Sought, completion:
         "The answer might be 42.",
         "Is it 42?",
         "He has 41 or 42 of them in his pocket, that is all we can say",
+        "The answer has 42 digits.",
+        "If the answer were 42, the sum would be odd.",
+        "Suppose the answer is 42.",
+        "I don't think the answer is 42.",
+        "The answer is 42. No wait, 43.",
+        "The answer is 41. The answer is 42?",
+        "We know that 3 + 39 = 42, and then we need to multiply this by the number of",
+        "<think>We have \\boxed{42} perhaps. Let me check",
+        "答案不是42。",
         "so the answer is \\boxed{42",
         "We go on and on. " * 40 + "So we count 42 of them and then we",
         "\\boxed{}",
@@ -208,7 +267,27 @@ def test_what_commits_to_nothing(completion: str) -> None:
     assert candidates(completion, sought="number") == []
 
 
-@pytest.mark.parametrize("completion", ["The answer is A and B", "The answer is A, B, C or D", "It is not C."])
+@pytest.mark.parametrize("said", [
+    "greater than 42", "a multiple of 42", "any number except 42", "the 42nd prime", "less than $42$",
+    "given in step 42", "twice 42", "negative 42", "anything but 42",
+    "a number close to 42 but smaller", "divisible by 42",
+    "42 digits long", "the square root of 42", "42 more than twice the sum",
+])  # fmt: skip
+def test_a_number_among_words_that_change_it_is_no_answer(said: str) -> None:
+    for text in (f"The answer is {said}.", f"It is {said}.", f"The value that we looked for is {said}, as we saw."):
+        assert not {"42", "$42$"}.intersection(a.text for a in candidates(text, sought="number"))
+
+
+NO_CHOICE = ["The answer is A and B", "The answer is A, B, C or D", "It is not C.", "Vitamin C is good."]
+NO_CHOICE += ["Let D be the midpoint of BC. Then AD is a median of D.", "The integral equals $x^2 + C$ for all C in R."]
+NO_CHOICE += [
+    "The answer is E. The answer is D? No: E.",
+    "The answer is B. Wait, no, it is C.",
+    "A. too small\nB. right",
+]
+
+
+@pytest.mark.parametrize("completion", NO_CHOICE)
 def test_no_letter_is_chosen(completion: str) -> None:
     assert candidates(completion, sought="choice") == []
 

@@ -26,7 +26,7 @@ from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward
 from guerdon.scoring import Scorer
 from guerdon.task import Task
-from guerdon.trajectory import Failure, Trajectory
+from guerdon.trajectory import Failure, Score, Trajectory
 from guerdon.workers import Job, Workers, in_worker, isolated
 
 SIMPLE, OTHER = Job("jobs:simple"), Job("jobs:other")
@@ -626,5 +626,5 @@ def test_inline_rewards_let_the_event_loop_breathe(tmp_path: Path) -> None:
 
 
 def test_jobs_and_failures_can_be_sent() -> None:
-    for thing in (SIMPLE, Failure("timeout", "late")):
+    for thing in (SIMPLE, Failure("timeout", "late"), Score(0.5, 2.0, "half", Failure("raised", "no"), 0.1)):
         assert pickle.loads(pickle.dumps(thing)) == thing

@@ -215,7 +215,7 @@ class Reward:
         least = ENOUGH_TO_SHARE if self.shape.kind == "one" else 1
         size = min(max(least, -(-len(calls) // workers.count)), MOST_TOGETHER)
         parts = [calls[i : i + size] for i in range(0, len(calls), size)]
-        if len(parts) == 1:
+        if len(parts) < 2:
             results = workers.run(job, calls, self.timeout)
         else:
             with ThreadPoolExecutor(min(len(parts), workers.count)) as threads:

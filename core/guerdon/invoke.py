@@ -138,7 +138,7 @@ Asked = tuple[dict[str, Any] | Failure, int]
 
 def asked(how: Shape, items: Sequence[Item]) -> list[Asked]:
     """The calls that score these trajectories: one for each, or one for all where the reward takes a group."""
-    groups = [(item,) for item in items] if how.kind == "one" else [items]
+    groups = [(item,) for item in items] if how.kind == "one" else [items] if items else []
     return [(_arguments(how, group), len(group)) for group in groups]
 
 
@@ -164,7 +164,7 @@ def evaluate(function: Callable[..., Any], settings: Mapping[str, Any], how: Sha
         values = [given] if how.kind == "one" else _listed(given, count)
     except BaseException as error:
         return [Score(None, error=_failure(error), seconds=(time.perf_counter() - started) / count)] * count
-    seconds = (time.perf_counter() - started) / max(count, 1)
+    seconds = (time.perf_counter() - started) / count
     return [_score(value, seconds) for value in values]
 
 

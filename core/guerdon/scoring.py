@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 from guerdon.errors import RewardError
 from guerdon.invoke import Asked, Item, Shape, asked, evaluate, is_async, outcomes, shape
@@ -62,8 +61,8 @@ class Scorer:
         for score in scores:
             tally.add(score)
         self._judge(reward, tally)
-        zero = self.settings.on_error == "zero"
-        return [replace(s, weight=reward.weight, value=0.0 if s.error and zero else s.value) for s in scores]
+        lost = 0.0 if self.settings.on_error == "zero" else None
+        return [Score(lost if s.error else s.value, reward.weight, s.reason, s.error, s.seconds) for s in scores]
 
     async def _call(self, reward: BoundReward, items: Sequence[Item]) -> list[Score]:
         how = shape(reward.function)

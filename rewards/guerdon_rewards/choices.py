@@ -11,20 +11,27 @@ from guerdon_rewards.words import choice as whole
 
 _OPENED, _CLOSED = r"[(\[（【]", r"[)\]）】]"
 _LETTER = (
-    rf"[\s*_$\"“]*(?:\\[(\[])?(?:\\(?:text\w*|math\w+|mbox|boxed)\s*\{{\s*)?{_OPENED}?\s*(?P<letter>[A-J])(?![\w'’^=+/<>-])"
+    rf"[\s*_$\"“]*+(?:\\[(\[])?(?:\\(?:text\w*|math\w+|mbox|boxed)\s*\{{\s*)?{_OPENED}?\s*(?P<letter>[A-J])(?![A-Za-z0-9_'’^=+/<>-])"
     rf"\s*(?P<shut>[*_\"”$]*{_CLOSED}?\s*\}}?)"
 )
-_SURELY = r"(?:(?:for sure|definitely|clearly|certainly|indeed|therefore|thus|most likely|option|choice|letter|la|el|die|the|选项)\s*:?\s*)*"
-_ENDED = r"(?=[*_$\"”\s]*(?:\Z|[.,;:!)—–。，；：、．]|-\s|\n|\(|不|(?:is|because|since|as|which|with|for|rather)\b))"
-_HEAD = re.compile(rf"\s*{_SURELY}{_LETTER}(?:(?<=[)\]}}）】*]){_ENDED}?|{_ENDED})")
+_SURELY = (
+    r"(?:(?:for sure|definitely|clearly|certainly|indeed|therefore|thus|most likely|option|choice|letter|la|el|die|the"
+    r"|选项)\b\s*+(?::\s*+)?){0,4}+"
+)
+_ENDED = (
+    r"(?=[*_$\"”\s]*(?:\Z|[.,;:!)—–。，；：、．]|-\s|\n|\(|不|입니다|です"
+    r"|(?:is|because|since|as|which|with|for|rather)\b))"
+)
+_HEAD = re.compile(rf"\s*+{_SURELY}{_LETTER}(?:(?<=[)\]}}）】*]){_ENDED}?|{_ENDED})")
 _CUE = re.compile(
-    rf"(?:\b(?:option|choice|alternative|answer)|\b(?:choose|select|pick|selected|chose|picked|go with|must be|has to be)"
-    rf"|\b(?:it is|it['’]s|it would be|leaving|leaves|only)|(?:选择?|选项))\s*[:：]?\s*{_SURELY}{_LETTER}{_ENDED}",
+    r"(?:\b(?:option|choice|alternative|answer|choose|select|pick|selected|chose|picked|go with|must be|has to be)"
+    r"|\b(?:it is|it['’]s|it would be|leaving|leaves|only)|(?:选择?|选项))"
+    rf"\s*+(?:[:：]\s*+)?{_SURELY}{_LETTER}{_ENDED}",
     re.IGNORECASE,
 )
 _AFFIRMED = re.compile(
     rf"{_OPENED}?\b(?P<letter>[A-J])\b{_CLOSED}?(?:\*\*)?\s+(?:is|must be)\s+(?:indeed\s+)?(?:the\s+)?"
-    r"(?:correct|right|best|true|answer|appropriate)\b"
+    r"(?:most\s+)?(?:correct|right|best|true|answer|appropriate)\b"
 )
 _CONCLUDED = re.compile(
     rf"\b(?:so|thus|hence|therefore)\b(?:,|[^()]{{0,60}}(?={_OPENED}))?{_LETTER}[\s.*]*\Z", re.IGNORECASE

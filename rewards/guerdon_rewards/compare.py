@@ -31,6 +31,7 @@ _INTEGRAL = frozenset(("builder", "numberset"))
 _STATED = frozenset(("rel", "def", "or", "false", "given"))
 _STATEMENTS = frozenset(("rel", "or", "list"))
 _INTEGERS: Node = ("numberset", "Z")
+_COUNTED = frozenset(("numberset", name) for name in ("N", "Z+", "N0"))
 _LEFT_OUT = frozenset((_INTEGERS, REALS))
 _REMARK = re.compile(r"(?:any|for|where|when|with|whenever|such|given|as)\b(?!\W*[0-9])", re.IGNORECASE)
 """How a remark begins that may be left out of an answer, or be added to it."""
@@ -86,6 +87,8 @@ class Comparison:
         first, second = said(a), said(b)
         if second[0] == "rel" and not self.strict and first[0] not in _STATED:
             second = self._value_of(first, second)
+        elif first[0] == "rel" and not self.strict and second[0] not in _STATED:
+            first = measured(first, facts(second).letters, plainly=True) or first
         kinds = (first[0], second[0])
         if "false" in kinds:
             return False
@@ -143,12 +146,15 @@ class Comparison:
         if domain and other_domain:
             if sorted(domain) != sorted(other_domain):
                 return False
-        elif self.strict or not _LEFT_OUT.issuperset((*domain, *other_domain)):
+        elif self.strict or not self._may_be_left_out({*domain, *other_domain}, a if domain else b):
             return False
         answer = self.same(a, b)
         if answer or _INTEGERS not in (*domain, *other_domain):
             return answer
         return self._one_renamed(a, b) or answer
+
+    def _may_be_left_out(self, domains: set[Node], node: Node) -> bool:
+        return domains <= _LEFT_OUT or (domains <= _COUNTED and _is_sequence(node))
 
     def _one_renamed(self, a: Node, b: Node) -> bool:
         first, second = said(a), said(b)
@@ -354,6 +360,12 @@ def _with_one_mark(node: Node) -> Node:
     for name in _MARKED_BASES & facts(node).letters:
         node = regions.substituted(node, name, ("sym", f"vec_{name[-1]}"))
     return node
+
+
+def _is_sequence(node: Node) -> bool:
+    """`a_n = 2n - 1`, whose letter counts anyway."""
+    statement = said(node)
+    return bool(statement[0] == "def" and statement[1][0] == "sym" and "_" in statement[1][1])
 
 
 def _size(node: Node) -> int:

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from guerdon_rewards import guesses
+from guerdon_rewards import choices, guesses
 from guerdon_rewards.guesses import Sought
 from guerdon_rewards.marks import MARKS, Answer, Found, Method, last, marked
 from guerdon_rewards.number import TOKEN, parse_number
@@ -161,16 +161,18 @@ def _guessed(text: str, methods: Sequence[Method], sought: Sought) -> Iterator[A
 
 _TEXT = re.compile(r"\\(?:text\w*|mbox)\s*\{([^{}]*)\}")
 _TITLE = re.compile(r"\\(?:text\w*|mbox)\s*\{\s*(?:The|the)((?:\s+[A-Za-z]+){1,6})\s*:?\s*\}[\s:]*")
-_LINKING = re.compile(r"(?:of|to|than|by|from|except|for|between|and|or|not)\s*\Z|\b(?:not|no|smaller|larger|greater|less|more)\b")
+_LINKING = re.compile(
+    r"(?:of|to|than|by|from|except|for|between|and|or|not)\s*\Z|\b(?:not|no|smaller|larger|greater|less|more)\b"
+)
 
 
 def _within(mark: Answer, methods: Sequence[Method], sought: Sought) -> Answer:
     """A mark may hold a letter and its wording, a sentence, or a title and what it stands for."""
     text = mark.text
     if sought == "choice":
-        letter = "" if mark.parts else guesses.choice(text)
+        letter = "" if mark.parts else choices.choice(text)
         return mark._replace(text=letter) if letter else mark
-    if "nswer" not in text and text[0] != "\\" or not ("sentence" in methods or "clause" in methods):
+    if ("nswer" not in text and text[0] != "\\") or not ("sentence" in methods or "clause" in methods):
         return mark
     if "nswer" in text:
         said = guesses.sentence(_TEXT.sub(r" \1 ", text))
@@ -182,7 +184,10 @@ def _within(mark: Answer, methods: Sequence[Method], sought: Sought) -> Answer:
 
 # What the completion itself says ----------------------------------------------------------------------------------
 
-_NEXT = re.compile(r"\n[ \t]*+(?:\*\*|#{1,3} )?(?=[QPEHU])(?:Question|Q|Problem|Exercise|Human|User)(?: \d{1,3})?(?:\*\*)?:")
+_NEXT = re.compile(
+    r"\n[ \t]*+(?:\*\*|#{1,3} )?(?=[QPEHU])"
+    r"(?:Question|Q|Problem|Exercise|Human|User)(?: \d{1,3})?(?:\*\*)?:"
+)
 """A base model goes on with questions of its own: the first answer was the one to the prompt."""
 _TAGGED = re.compile(r"<(?:\||/?(?:think|thought|reasoning)|/s>|(?:start|end)_of_turn)")
 _REASONING = re.compile(r"<(/?)(?:think|thinking|thought|reasoning)>")

@@ -82,7 +82,7 @@ def gcd(state: State, *values: Value) -> Value:
     below = _denominator(state, values)
     result = fmpz(0)
     for v in values:
-        result = result.gcd((v * below).p)  # type: ignore[operator,union-attr]
+        result = result.gcd((v * below).p)
     return fmpq(result, below)
 
 
@@ -93,7 +93,7 @@ def lcm(state: State, *values: Value) -> Value:
     for v in values:
         if not isinstance(result, fmpq):
             raise TooBig("lcm")
-        result = state.fit(fmpq(result.p.lcm((v * below).p)))  # type: ignore[operator,union-attr]
+        result = state.fit(fmpq(result.p.lcm((v * below).p)))
     return result / below
 
 

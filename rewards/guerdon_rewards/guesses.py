@@ -1,8 +1,8 @@
 r"""What a completion without a mark answers: a bare answer, what its announcement says, or its last sentence.
 
 A guess is weak, so it is made narrowly: at most two readings, best first, from one sentence only. A hedge ("maybe 13"),
-a question, a denial ("is not 42"), a supposition ("if it were 42"), a choice between numbers ("41 or 42"), a number that
-the words around it change ("twice 42", "42 digits"), and a sentence that was cut off commit to nothing.
+a question, a denial ("is not 42"), a supposition ("if it were 42"), a choice between numbers ("41 or 42"), a number
+that the words around it change ("twice 42", "42 digits"), and a sentence that was cut off commit to nothing.
 """
 
 import re
@@ -11,7 +11,17 @@ from typing import Literal
 from guerdon_rewards.choices import choice
 from guerdon_rewards.number import TOKEN, parse_number
 from guerdon_rewards.sentences import (
-    CLAUSE, MATHS, NEAR, SPAN, WORD, announcement, is_bare, is_meant, last_sentence, masked, trimmed,
+    CLAUSE,
+    MATHS,
+    NEAR,
+    SPAN,
+    WORD,
+    announcement,
+    is_bare,
+    is_meant,
+    last_sentence,
+    masked,
+    trimmed,
 )  # fmt: skip
 from guerdon_rewards.units import is_unit
 from guerdon_rewards.words import number_word
@@ -58,9 +68,7 @@ _LEAD = re.compile(
 _EXACTLY = re.compile(r"(?:(?:simply|just|exactly|precisely|only|indeed|clearly|definitely)\s+)+", re.IGNORECASE)
 _NOT = r"(?:\b(?:not|never|neither|nor|nicht|kein\w*|не|não|non)\b|n['’]t\b|不是?|没有|并非)"
 _DENIED = re.compile(rf"(?:\w+ly\s+)?{_NOT}", re.IGNORECASE)
-_DENYING = re.compile(
-    rf"{_NOT}\s*(?:be\s+|equal\s+(?:to\s+)?|have\s+|\w+ly\s+|[$*(\\]+\s*)*\Z", re.IGNORECASE
-)
+_DENYING = re.compile(rf"{_NOT}\s*(?:be\s+|equal\s+(?:to\s+)?|have\s+|\w+ly\s+|[$*(\\]+\s*)*\Z", re.IGNORECASE)
 _REASON = re.compile(r"[,;]?\s+(?:because|since|which|as|so|but|where|when|if)\b|[,;:—]\s+(?=(?!and\b|or\b)[a-z]{2,})")
 _ASIDE = re.compile(r",\s+(?:which (?:is|are|was|were|has|had)|because|since|as|where|while|not|rather than)\b")
 _COPULA = re.compile(
@@ -139,15 +147,17 @@ def _of_part(part: str, sought: Sought, first: bool, predicate: bool) -> list[st
         return _bare(part, sought, predicate)
     if _EITHER.search(part):
         return []
-    return _formula(part, predicate) or (_number(part, first, predicate) if sought == "number" and _LETTER.search(part) else [])
+    if (formula := _formula(part, predicate)) or sought != "number" or not _LETTER.search(part):
+        return formula
+    return _number(part, first, predicate)
 
 
 def _bare(text: str, sought: Sought, predicate: bool = False) -> list[str]:
     """A bare answer; and the formula or, where one is sought, the number that stands in it among words."""
     if not WORD.search(text):
         return [text]
-    if sought == "number" and (count := _COUNT.fullmatch(text)) and not _FOLLOWED.match(text, count.end(1)):
-        return [f"{count[1]} {count[2]}" if is_unit(count[2]) else count[1]]
+    if sought == "number" and (counted := _counted(text)):
+        return [counted]
     if parse_number(text):
         return [text]
     inner = _bold_value(text)
@@ -155,15 +165,23 @@ def _bare(text: str, sought: Sought, predicate: bool = False) -> list[str]:
         inner = _formula(text, predicate)
     if not inner and sought == "number" and "\\" not in text and _WORDY.fullmatch(_NUMBER.sub("#", text)):
         inner = _number(_after_verb(text) or text, False, predicate)
-    return [text, *inner]
+    return inner if inner and len(WORD.findall(text)) > MOST_AROUND else [text, *inner]
 
 
+def _counted(text: str) -> str:
+    """The number, with its unit, of `12 ways to arrange them`: more words than a unit has."""
+    found = _COUNT.fullmatch(text)
+    if not found or _FOLLOWED.match(text, found.end(1)) or _CHANGED.search(text, found.end(2)):
+        return ""
+    return f"{found[1]} {found[2]}" if is_unit(found[2]) else found[1]
+
+
+MOST_AROUND = 3
+"""Words around a value that may belong to it."""
 _COUNT = re.compile(rf"(\$?{TOKEN.pattern}\$?) ([A-Za-z]+)(?: [A-Za-z]+){{2,}}", re.ASCII)
-"""`12 ways to arrange them`: a number, and more words than a unit has."""
-_WORDY = re.compile(  # one number, or arithmetic and its result
-    r"(?:[^\W\d_]{2,}(?:['’][a-z])?|[\s:,.!$*]|\ba\b)*+(?:(?:#\s*[-+*/x×]\s*)++#\s*=\s*)?#(?:[^\W\d_]{2,}(?:['’][a-z])?|[\s:,.!$*]|\ba\b)*+",
-    re.IGNORECASE,
-)
+_PLAIN = r"(?:[^\W\d_]{2,}(?:['’][a-z])?|[\s:,.!$*]|\ba\b)*+"
+_WORDY = re.compile(rf"{_PLAIN}(?:(?:#\s*[-+*/x×]\s*)++#\s*=\s*)?#{_PLAIN}", re.IGNORECASE)
+"""Words around one number, or around arithmetic and its result."""
 
 
 _LETTER = re.compile(r"[^\W\d_]")
@@ -178,7 +196,7 @@ _CHANGED = re.compile(
     r"\b(?:no|more|less|greater|fewer|larger|smaller|bigger|higher|lower|below|above|under|over|beyond|exceed\w*|least|most|than"
     r"|twice|doubl\w*|tripl\w*|thrice|square[sd]?|cube[sd]?|roots?|multiples?|divi\w+|factors?|power|reciprocal|opposite"
     r"|inverse|complement|negative|minus|plus|times|except|excluding|but|any\w*|without|besides|close|near\w*|almost"
-    r"|between|within|up to|sin|cos|tan|log|ln|exp|sqrt|pi|mod|modulo|base|digits?|out"
+    r"|between|within|up to|sin|cos|tan|log|ln|exp|sqrt|pi|mod|modulo|base|digits?|out|same"
     r"|step|equation|case|part|problem|question|line|figure|page|section|example|option|choice|item"
     r"|(?:half|third|quarter) of|más|menos|mayor|menor|excepto|doble|raíz|moins|sauf|racine|mehr|weniger|größer"
     r"|kleiner|außer|nicht|pas|não|non|не|больше|меньше|более|менее|кроме)\b|超过|大于|小于|多于|少于|至少|至多|不到|[-+*/^×÷·√<>≤≥]\s*\Z",
@@ -187,7 +205,7 @@ _CHANGED = re.compile(
 """Words before a value that make it another one, or the name of something."""
 _FOLLOWED = re.compile(
     r"(?:st|nd|rd|th)\b|\s*-?\s*digits?\b|\s*(?:over|plus|minus|times|divided|remainder|pi|squared|cubed|factorial|dozen"
-    r"|and a (?:half|third|quarter)|out of|less|or|to|mod)\b|\s*[\^*+/×÷·√π]|\s*°",
+    r"|and a (?:half|third|quarter)|out of|less|(?:more|fewer) than|or|to|mod)\b|\s*[\^*+/×÷·√π]|\s*°",
     re.IGNORECASE,
 )
 """What makes another value of a number when it comes after it."""

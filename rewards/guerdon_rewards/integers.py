@@ -21,7 +21,7 @@ def same_integers(a: Node, b: Node) -> bool:
     return first is not None and first == second
 
 
-def _integers(node: Node) -> list[tuple[object, object]] | None:
+def _integers(node: Node) -> list[tuple[int | None, int | None]] | None:
     """The integers of a set by where they begin and end."""
     if node[0] == "numberset":
         return [_whole_ends(_INTEGERS[node[1]])] if node[1] in _INTEGERS else None
@@ -33,13 +33,11 @@ def _integers(node: Node) -> list[tuple[object, object]] | None:
     return [_whole_ends(p) for p in tidy(intersection([outer], region(node[2])))]
 
 
-def _whole_ends(piece: Piece) -> tuple[object, object]:
+def _whole_ends(piece: Piece) -> tuple[int | None, int | None]:
     low, low_closed, high, high_closed = piece
     first, last = facts(low).value, facts(high).value
     if (first is None and low != BELOW) or (last is None and high != INFINITY):
         raise NoRegion
-    if first is not None:
-        first = floor(first) + 1 if first.denominator == 1 and not low_closed else ceil(first)
-    if last is not None:
-        last = ceil(last) - 1 if last.denominator == 1 and not high_closed else floor(last)
-    return first, last
+    begin = None if first is None else floor(first) + 1 if first.denominator == 1 and not low_closed else ceil(first)
+    end = None if last is None else ceil(last) - 1 if last.denominator == 1 and not high_closed else floor(last)
+    return begin, end

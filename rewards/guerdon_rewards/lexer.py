@@ -62,7 +62,7 @@ def _pattern(grouped: bool) -> re.Pattern[str]:
 
 
 _PATTERNS = {grouped: _pattern(grouped) for grouped in (True, False)}
-_UNIT_NAMES = frozenset(("min", "sec", "max", "deg", "ch"))
+_UNIT_NAMES = frozenset(("min", "sec", "max", "deg", "ch", "\\max", "\\min"))
 _NO_ARGUMENT = frozenset(("end", "rel", "text", "word"))
 _ARGUMENTS = frozenset("( { [ _ ^ - \\frac \\sqrt |".split())
 _DOT_DOT = frozenset(("\\ldots", "\\cdots", "\\dots", "...", "\\vdots", "\\ddots", "\\dotsc", "\\dotsb"))
@@ -101,7 +101,8 @@ def _units(out: list[Token]) -> None:
             after = out[i + 1]
             alone = after.kind in _NO_ARGUMENT or (after.kind == "op" and after.value not in _ARGUMENTS)
             if alone or (after.kind == "num" and token.raw == "min"):
-                out[i] = Token("word", token.raw, token.raw, token.spaced)
+                name = token.raw.lstrip("\\")
+                out[i] = Token("word", name, name, token.spaced)
 
 
 _CLOSE, _OPEN = frozenset((")", "]", "\\}", "[")), frozenset(("(", "[", "\\{", "]"))

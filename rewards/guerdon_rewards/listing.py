@@ -1,5 +1,6 @@
 """Answers of several statements: what joins them, what they are called, and what is remarked beside them."""
 
+import re
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -41,7 +42,11 @@ def several(parser: "Parser", first: Node) -> Node:
             separated = True
             if word == "or":
                 ors.append(len(items))
-        if not separated or parser.next.kind == "end" or (parser.sees(".") and parser.tokens[parser.at + 1].kind == "end"):
+        if (
+            not separated
+            or parser.next.kind == "end"
+            or (parser.sees(".") and parser.tokens[parser.at + 1].kind == "end")
+        ):
             parser.at = mark if not separated else parser.at
             break
         if parser.sees(*_CLOSING):
@@ -134,12 +139,23 @@ def label(parser: "Parser") -> str:
         words.append(str(last.raw).strip())
         if words[-1].endswith((":", "=")):
             return " ".join(words).rstrip(": ")
-        if last.raw in _COPULAS and parser.at > mark + 1 and parser.next.kind not in ("text", "word", "end"):
-            return " ".join(words[:-1])  # the answer is 5
+        phrase = " ".join(words).split(" ")
+        if phrase[-1] in _COPULAS and len(phrase) > 1 and parser.next.kind not in ("text", "word", "end"):
+            return " ".join(phrase[:-1])  # the answer is 5
     if words and parser.accept(":"):
         return " ".join(words)
     parser.at = mark
     return ""
+
+
+_EXCEPT = re.compile(r"(?:all|every|any) reals?(?: numbers?)? (?:except|but|other than)(?: for)?", re.IGNORECASE)
+
+
+def said(words: str, value: Node) -> Node:
+    """`maximum 5`, which only the same words say; but `all real numbers except 2` is a set."""
+    if _EXCEPT.fullmatch(words):
+        return "minus", ("numberset", "R"), value if value[0] == "set" else ("set", value)
+    return "rel", ("says",), (("text", words), value)
 
 
 def hyphened(parser: "Parser") -> None:
@@ -156,9 +172,17 @@ def hyphened(parser: "Parser") -> None:
 
 def without_domain(node: Node) -> Node:
     r"""`k\pi (k \in \mathbb{Z})`: the remark on its own."""
-    last = node[2][-1] if node[0] == "rel" else node
-    domain = last[-1]
-    if domain[0] != "rel" or domain[1] != ("in",):
+    rest, domain = _parted(node[2][-1] if node[0] == "rel" else node)
+    if domain is None:
         return node
-    rest: Node = last[1] if len(last) == 3 else last[:-1]
-    return "list", (rest if node[0] == "mul" else ("rel", node[1], (*node[2][:-1], rest))), domain
+    return "list", (("rel", node[1], (*node[2][:-1], rest)) if node[0] == "rel" else rest), domain
+
+
+def _parted(node: Node) -> tuple[Node, Node | None]:
+    """An expression without the condition that its last sign is multiplied with, and that."""
+    if node[0] == "mul" and node[-1][0] == "rel" and node[-1][1] == ("in",):
+        return (node[1] if len(node) == 3 else node[:-1]), node[-1]
+    if node[0] in ("add", "neg"):
+        rest, domain = _parted(node[-1])
+        return (*node[:-1], rest), domain
+    return node, None

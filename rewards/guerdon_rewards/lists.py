@@ -53,13 +53,14 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
     other_kind, others = _items(b)
     if len(items) > MOST or len(others) > MOST:
         return None
+    if "or" in (a[0], b[0]) and "tuple" in (kind, other_kind):
+        return False  # x = 1 or y = 2 is no point
     if "tuple" in (kind, other_kind):
         return _tuples(rule, (kind, items), (other_kind, others))
     if rule.strict and ("set" in (kind, other_kind)) and kind != other_kind:
         return False
-    if kind != other_kind and (_letters_differ(items) or _letters_differ(others)) and (
-        _names_differ(items) != _names_differ(others)
-    ):
+    mixed = "set" in (kind, other_kind) or {a[0], b[0]} == {"or", "list"}
+    if mixed and (_letters_differ(items) or _letters_differ(others)) and _names_differ(items) != _names_differ(others):
         return False  # {3, 5} against x = 5, y = 3
     if "set" in (kind, other_kind) or all(n[0] == "tuple" for n in (*items, *others)):
         items, others = _distinct(rule, items), _distinct(rule, others)

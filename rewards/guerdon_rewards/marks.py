@@ -119,7 +119,8 @@ _BESIDE = re.compile(
 
 _NAME = re.compile(r"(?<![A-Za-z\\])([A-Za-z](?:_\{?\w{1,8}\}?)?)\s*=[\s$]*\Z")
 _UNIT = re.compile(
-    r"(?:[ \t$~]|\\[)\],;: ])*+((?:\\(?:text|mathrm|mbox)\s*\{[\s\\]*)?(?P<word>[A-Za-z]{2,40}+|\\?%)\}?(?:\s?\^\{?[23]\}?|[²³])?)"
+    r"(?:[ \t$~]|\\[)\],;: ])*+"
+    r"((?:\\(?:text|mathrm|mbox)\s*\{[\s\\]*)?(?P<word>[A-Za-z]{2,40}+|\\?%)\}?(?:\s?\^\{?[23]\}?|[²³])?)"
 )
 _NO_UNITS = frozenset(("in", "as", "at", "am", "pm", "so", "or"))
 
@@ -153,7 +154,11 @@ def _boxes(text: str, units: bool) -> Joined:
         return at, content + _unit(text, end, content) if units and content[-1:].isdigit() else content, ()
     names.append(_NAME.search(text, max(0, start - 20), start))
     if len({name[1] for name in names if name}) == len(parts):
-        return at, ", ".join(f"{name[1]} = {part}" for name, part in zip(names[::-1], parts[::-1]) if name), ()
+        return (
+            at,
+            ", ".join(f"{name[1]} = {part}" for name, part in zip(names[::-1], parts[::-1], strict=True) if name),
+            (),
+        )
     return _joined(at, parts[::-1])
 
 

@@ -1,13 +1,14 @@
 """Arithmetic with written matrices: sums, products, powers, transposes and determinants, entry by entry."""
 
 from fractions import Fraction
+from typing import Any
 
 from guerdon_rewards.evaluate import NoValue, evaluate
 from guerdon_rewards.facts import facts
 from guerdon_rewards.tree import Node, number
 
 MOST = 36
-"""Entries of a matrix that is computed with."""
+"""Entries of a matrix that is computed with, and products of letters in one of them."""
 LARGEST_POWER = 6
 EXPANDED = 3
 """Rows of a determinant that is written out; larger ones have to be of numbers."""
@@ -28,7 +29,7 @@ def computed(node: Node) -> Node:
     return (node[0], *parts)
 
 
-def _combined(tag: str, parts: list[Node]) -> Node | None:
+def _combined(tag: str, parts: list[Any]) -> Node | None:
     if tag == "neg":
         return _scaled(number(-1), parts[0]) if parts[0][0] == "matrix" else None
     if tag == "add":
@@ -39,9 +40,9 @@ def _combined(tag: str, parts: list[Node]) -> Node | None:
         return _scaled(("div", number(1), parts[1]), parts[0])
     if tag == "pow" and parts[0][0] == "matrix":
         return _power(parts[0], parts[1])
-    if tag == "apply" and parts[0] == "^T" and parts[1][0] == "matrix":  # type: ignore[comparison-overlap]
+    if tag == "apply" and parts[0] == "^T" and parts[1][0] == "matrix":
         return "matrix", tuple(zip(*parts[1][1], strict=True))
-    if tag == "call" and parts[0] in ("det", "abs") and parts[1][0] == "matrix":  # type: ignore[comparison-overlap]
+    if tag == "call" and parts[0] in ("det", "abs") and parts[1][0] == "matrix":
         return _determinant(parts[1])
     return None
 
@@ -66,10 +67,14 @@ def _product(factors: list[Node]) -> Node | None:
     scalars = [n for n in factors if n[0] != "matrix"]
     if any(facts(n).structured for n in scalars) or len(matrices) > LARGEST_POWER or not matrices:
         return None
-    total = matrices[0]
+    total, terms = matrices[0], 1
     for matrix in matrices[1:]:
         (rows, inner), (height, columns) = _size(total), _size(matrix)
         if inner != height or rows * columns > MOST or inner * inner > MOST:
+            return None
+        if any(facts(n).value is None for row in (*total[1], *matrix[1]) for n in row):
+            terms *= inner
+        if terms > MOST:
             return None
         across = tuple(zip(*matrix[1], strict=True))
         total = "matrix", tuple(tuple(_dot(row, column) for column in across) for row in total[1])
@@ -118,7 +123,7 @@ def _determinant(matrix: Node) -> Node | None:
         return _expanded(matrix[1])
     try:
         value = evaluate(("call", "det", matrix))
-        return number(Fraction(int(value.p), int(value.q)))  # type: ignore[union-attr]
+        return number(Fraction(int(value.p), int(value.q)))
     except (NoValue, AttributeError):
         return None
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 UNIT_LETTERS = frozenset("msghLNJWVKA")
 """Letters that an answer may have as its unit where the reference is a number: `5 m` for `5`."""
+_METRE: Node = ("sym", "m")
 _SIGNS = {"Omega": "Ω", "mu": "μ"}
 
 
@@ -69,13 +70,17 @@ def in_letter(node: Node) -> tuple[Node, str]:
         value, last = product_of(list(node[1:-1])), node[-1]
         if last[0] == "sym" and last[1] in UNIT_LETTERS:
             return value, last[1]
-        if last[0] == "pow" and last[1][0] == "sym" and last[1][1] in UNIT_LETTERS and last[2][0] == "num":
-            return value, f"{last[1][1]}^{last[2][1]}"
+        if last[0] == "pow" and last[1] == _METRE and last[2][:2] in (("num", 2), ("num", 3)):
+            return value, f"m^{last[2][1]}"
     return node, ""
 
 
 def in_symbol(node: Node, sought: str) -> tuple[Node, str]:
     """Letters behind a number that are read as a unit like the one sought: `2.5 e V`, `9.8 m s^{-2}`."""
+    if node[0] == "div":
+        value, over = in_symbol(node[1], "") if node[1][0] == "mul" else (node[1], "")
+        under = [_letter(n) for n in (node[2][1:] if node[2][0] == "mul" else node[2:])]
+        return (value, f"{over}/{' '.join(under)}") if all(under) and facts(value).value is not None else (node, "")
     if node[0] != "mul":
         return node, ""
     at = next((i for i, n in enumerate(node[1:], 1) if _letter(n)), 0)
@@ -83,7 +88,7 @@ def in_symbol(node: Node, sought: str) -> tuple[Node, str]:
     if at < 2 or not all(letters) or len(letters) > 3:
         return node, ""
     for name in ("".join(letters), " ".join(letters)):
-        if same_unit(name, sought) is not None:
+        if not sought or same_unit(name, sought) is not None:
             return product_of(list(node[1:at])), name
     return node, ""
 

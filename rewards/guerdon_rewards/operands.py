@@ -56,7 +56,6 @@ def subscript(parser: "Parser", node: Node) -> Node:
     return symbol
 
 
-
 def group_any(parser: "Parser") -> None:
     """Skip over a group in braces."""
     level = 0
@@ -187,6 +186,8 @@ def letters(parser: "Parser", word: str) -> Node:
     counted = scripts.counted(word)
     if counted:
         return counted
+    if len(word) == 3 and word.istitle() and parser.next.value == "=":  # Ben = 7
+        return "text", word
     if len(word) <= 3 and not is_unit(word) and word.lower() not in _ENGLISH:
         *before, last = [("const", c) if c in "ei" else ("sym", c) for c in word]
         return product_of([*before, parser.postfix(last)])  # xy^2

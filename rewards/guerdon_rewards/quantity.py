@@ -4,8 +4,8 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from guerdon_rewards.words import number_word
 from guerdon_rewards.units import LONGEST, ZERO, is_time, omissible, readings, same_unit, split_scale
+from guerdon_rewards.words import number_word
 
 
 class Quantity(NamedTuple):

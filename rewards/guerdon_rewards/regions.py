@@ -77,7 +77,9 @@ def region(node: Node) -> Region:
     raise NoRegion
 
 
-_VALUES = frozenset(("num", "pm", "neg", "add", "mul", "div", "pow", "call", "const", "sym", "deg", "percent", "repeat"))
+_VALUES = frozenset(
+    ("num", "pm", "neg", "add", "mul", "div", "pow", "call", "const", "sym", "deg", "percent", "repeat")
+)
 
 
 def _is_value(node: Node) -> bool:

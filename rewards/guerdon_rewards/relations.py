@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 Answer = bool | None
 WHOLE_LETTERS = frozenset("knmljtpqrs")
 """Letters that stand for any integer where a remark or a period says so."""
+_COUNTS: dict[Node, str] = {("sym", "C"): "binom"}
 _TURNED = {">": "<", ">=": "<=", "supset": "subset", "ni": "in"}
 _UPRIGHT = frozenset(("<", "<=", "subset", "in"))
 _COMPARABLE = frozenset(("=", "!=", "<", "<="))
@@ -38,6 +39,8 @@ def definitions(rule: "Comparison", a: Node, b: Node) -> Answer:
         return rule.same(apart, other) if a[0] == "def" else rule.same(other, apart)
     if not _about(name, other):
         return False
+    if name in _COUNTS and value[0] == "tuple" and len(value) == 3 and facts(other).value is not None:
+        value = ("call", _COUNTS[name], *value[1:])  # C(5, 2), which beside a point is one
     first, second = (value, other) if a[0] == "def" else (other, value)
     answer = rule.same(first, second)
     if answer is not True and renamed(rule, first, second):

@@ -1,7 +1,7 @@
 r"""The sentences of a completion: the one that announces its answer, the last one, and what is no sentence at all.
 
-An announcement is `the answer is`, `Réponse :`, `答案：` and the like in a dozen languages. The last one counts. Where it
-is asked, denied, supposed or taken back, nothing is announced.
+An announcement is `the answer is`, `Réponse :`, `答案：` and the like in a dozen languages. The last one counts. Where
+it is asked, denied, supposed or taken back, nothing is announced.
 """
 
 import re
@@ -104,7 +104,7 @@ _HEDGE = re.compile(
     r"|(?:do not|don't|cannot|can't|can not) (?:know|tell|say|determine|decide))\b",
     re.IGNORECASE,
 )
-_SUPPOSED = re.compile(r"[\s*_]*(?:if|suppose|assum(?:e|ing)|imagine|unless)\b", re.IGNORECASE)
+_SUPPOSED = re.compile(r"[\s*_]*(?:if|suppose|assum(?:e|ing)|imagine|unless|let)\b", re.IGNORECASE)
 _NOT_MEANT = re.compile(
     r"\b(?:if|suppose|assum\w+|imagine|unless|whether|not|never|cannot|nobody|no one|doubt\w*|wrong|incorrect|false"
     r"|previous|earlier|possible|plausible|tempting|maybe|perhaps|possibly|might|could)\b|n['’]t\b",
@@ -118,8 +118,8 @@ _RETRACTED = re.compile(
 
 
 def is_meant(sentence: str) -> bool:
-    """Whether a sentence states what it says: no question, no hedge, no supposition."""
-    asked = sentence.rstrip(" \t\n*_\"'”)").endswith(("?", "？", "؟"))
+    """Whether a sentence states what it says: no question or heading, no hedge, no supposition."""
+    asked = sentence.rstrip(" \t\n*_\"'”)").endswith(("?", "？", "؟", ":", "："))
     return not (asked or _SUPPOSED.match(sentence) or _HEDGE.search(sentence))
 
 
@@ -131,7 +131,7 @@ _SAID = (
 )
 _SAID_CJK = "答案|答え|正解|정답|답"
 _ANSWER_IS = re.compile(
-    rf"(?:(?<![^\W_])(?:{_SAID})\b(?:\s+(?:correct[aeo]|corretta|final[ea]?|exact[ae]|esatta))?(?:[*_\"”\s]*\([^()\n]{{0,40}}\))?"
+    rf"(?:(?<![^\W_])(?:{_SAID})\b(?:\s+(?:correct[aeo]|corretta|final[ea]?|exact[ae]|esatta|الصحيحة))?(?:[*_\"”\s]*\([^()\n]{{0,40}}\))?"
     r"(?:\s+(?:to|of|for|in|choice|option|here|that|à|de|la|zur?)\b[^.\n:=]{0,60}?)?"
     rf"|{_SAID_CJK})[*_\"”\s]*"
     r"(?:(?P<verb>(?:(?:would|should|must|will)\s+)?\b(?:is|are|be|est|es|é|è|ist|sind|lautet|adalah|это|है|هي|هو)\b)"

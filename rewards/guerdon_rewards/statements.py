@@ -18,6 +18,7 @@ _MEASURING = frozenset(
 )
 """Functions whose value is asked for: who writes `sqrt(x) = 3` has not said what x is."""
 _UNKNOWNS = frozenset("xyt")
+_COORDINATES = frozenset("xyz")
 _DEPENDENT = frozenset("yzw")
 
 
@@ -66,7 +67,7 @@ def _about(a: Node, b: Node) -> bool:
         return True
     apart: Node = ("call", "abs", ("add", first, ("neg", second)))
     whole = [n for n in (first, second) if n[0] == "num" and n[1].denominator == 1]
-    allowed = number(1) if len(whole) == 1 else ("mul", ("call", "abs", first), number(Fraction(1, 100)))
+    allowed = number(Fraction(1, 2)) if len(whole) == 1 else ("mul", ("call", "abs", first), number(Fraction(1, 100)))
     return less(apart, allowed) is True
 
 
@@ -98,11 +99,11 @@ def _differ(a: Node, b: Node) -> bool:
     return constant_equal(first, second) is False
 
 
-def measured(node: Node, asked: frozenset[str]) -> Node | None:
+def measured(node: Node, asked: frozenset[str], plainly: bool = False) -> Node | None:
     """The value that an equation gives to a quantity: `|z| = 5`, `a + b = 3 + 4 = 7`, `sin(t) = 1/3`, `A^{-1} = M`.
 
     For an answer to a reference that is a value alone, with `asked` as its letters. `x^2 = 4` and `a + 3z = 0` are
-    equations and give no value.
+    equations and give no value. `plainly`: nothing else can be meant, so that a reference may say it so.
     """
     if node[0] != "rel" or set(node[1]) != {"="}:
         return None
@@ -110,19 +111,24 @@ def measured(node: Node, asked: frozenset[str]) -> Node | None:
     letters = facts(quantity).letters
     if letters & asked or any(facts(v).letters & letters for v in values) or facts(values[-1]).value == 0:
         return None
-    if not _is_quantity(quantity, values[-1]):
+    if not _is_quantity(quantity, values[-1], plainly):
         return None
     if any(facts(v).structured or facts(v).letters or _differ(values[-1], v) for v in values[:-1]):
         return None
-    return values[-1]
+    value: Node = values[-1]
+    return value
 
 
-def _is_quantity(node: Node, value: Node) -> bool:
+def _is_quantity(node: Node, value: Node, plainly: bool) -> bool:
     known = facts(node)
     if not known.letters or not {"rel", "list", "num"}.isdisjoint((node[0],)):
         return False
-    if facts(value).structured or len(known.letters) > 1:
+    if facts(value).structured:
         return True
+    if plainly and not (node[0] == "call" and (node[1] in _MEASURING or any("vec_" in n for n in known.letters))):
+        return False
+    if len(known.letters) > 1:  # 2x + 3y = 6 is a line
+        return not known.letters <= _COORDINATES or not _has_coefficient(node)
     if node[0] == "call" and node[1] == "abs":
         return known.letters.isdisjoint(_UNKNOWNS)
     return node[0] == "apply" or (node[0] == "call" and node[1] in _MEASURING)
@@ -139,6 +145,12 @@ def _without_remark(node: Node) -> Node:
 def plain(node: Node) -> Node:
     """Without unit and degree sign."""
     return plain(node[1]) if node[0] in ("unit", "deg") else node
+
+
+def _has_coefficient(node: Node) -> bool:
+    if node[0] == "pow":
+        return _has_coefficient(node[1])
+    return node[0] == "num" or any(_has_coefficient(n) for n in node[1:] if isinstance(n, tuple) and n)
 
 
 def truth(node: Node) -> bool | None:
@@ -226,7 +238,8 @@ def _same_angle(one: str, other: str) -> bool:
     if ANGLE not in (one[:1], other[:1]):
         return False
     points, others = one.lstrip(ANGLE), other.lstrip(ANGLE)
-    return points == others or (1 in (len(points), len(others)) and points[len(points) // 2] == others[len(others) // 2])
+    middles = (points[len(points) // 2 :][:1], others[len(others) // 2 :][:1])
+    return points == others or (1 in (len(points), len(others)) and middles[0] == middles[1])
 
 
 def _unindexed(one: str, other: str) -> bool:

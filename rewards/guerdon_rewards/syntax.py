@@ -36,6 +36,7 @@ __all__ = ["EMPTY", "Node", "Unread", "number", "parse"]
 
 _CLOSERS = frozenset((")", "]", "\\}", "\\rbrack", "}", "[", "\\rangle"))
 _MODULUS = frozenset(("\\pmod", "("))
+_SUMS = frozenset(("mul", "add", "neg"))
 _SIGN_KINDS = frozenset(("op", "rel", "set"))
 _BARS = frozenset(("|", "\\vert", "\\|"))
 _BEFORE_BARS = frozenset(("num", "sym", "mul", "call"))
@@ -133,7 +134,7 @@ class Parser:
         return listing.several(self, first)
 
     def statement(self) -> Node:
-        """A chain of relations. A label before it (`Minimum: 1`) is kept aside, for it tells the items of a list apart."""
+        """A chain of relations. A label before it (`Minimum: 1`) is kept aside; it tells items of a list apart."""
         token = self.tokens[self.at]
         label = ""
         if token.kind in ("text", "word"):
@@ -142,8 +143,8 @@ class Parser:
             listing.hyphened(self)
         node = self.relation()
         if node[0] == "text" and self.next.kind == "num":  # maximum 5
-            node = ("rel", ("says",), (node, self.relation()))
-        if node[0] == "mul" or (node[0] == "rel" and node[2][-1][0] == "mul"):
+            node = listing.said(node[1], self.relation())
+        if (node[2][-1] if node[0] == "rel" else node)[0] in _SUMS:
             node = listing.without_domain(node)
         if label[-1:] == "=":
             node = ("rel", ("=",), (("text", label[:-1].strip()), node))

@@ -12,9 +12,9 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import NamedTuple
 
-from guerdon_rewards import lexicon
+from guerdon_rewards import unit_names
 
-SYMBOL = 4
+SYMBOL = 3
 """Letters of the longest symbol of a unit."""
 LONGEST = 80
 """Characters: of a longer unit only the words are compared."""
@@ -38,134 +38,9 @@ class Reading(NamedTuple):
     """Words that change what the number means: `below`, `less`, `half`."""
 
 
-_TABLE = """
-length 1: m metre meter
-length 10**-10: angstrom
-length 0.0254: in inch inche ins
-length 0.3048: ft foot feet
-length 0.9144: yd yds yard
-length 1609.344: mi mile
-length 1852: nmi
-length 9460730472580800: lightyear
-length 201.168: furlong
-length^2 4046.8564224: acre
-length^2 10000: ha hectare
-length^3 0.001: l L litre liter ltr
-length^3 0.000001: cc
-length^3 0.003785411784: gal gals gallon
-length^3 0.000946352946: qt qts quart
-length^3 0.000473176473: pt pts pint
-length^3 0.0002365882365: cup
-length^3 0.0000295735295625: floz
-length^3 0.00001478676478125: tbsp tablespoon
-length^3 0.00000492892159375: tsp teaspoon
-mass 1: g gm gms gram gramme
-mass 453.59237: lb lbs pound
-mass 28.349523125: oz ounce
-mass 1000000: tonne Mg
-mass 907184.74: ton
-mass 6350.29318: stone
-time 1: s sec second
-time 60: min minute
-time 3600: h hr hrs hour
-time 86400: day
-time 604800: wk wks week
-time 1209600: fortnight
-month 1: mo month
-month 12: yr yrs year
-month 120: decade
-month 1200: century centurie
-degree 1: ° deg degree
-degree 1/60: arcminute arcmin
-degree 1/3600: arcsecond arcsec
-degree 360: rev revolution rotation turn
-radian 1: rad radian
-celsius 1: celsius °C centigrade
-fahrenheit 1: fahrenheit °F
-kelvin 1: K kelvin
-amount 1: mol mole
-current 1: A amp ampere
-voltage 1: V volt
-resistance 1: Ω ohm
-field 1: T tesla
-capacitance 1: F farad
-charge 1: coulomb
-inductance 1: H henry
-electronvolt 1: eV electronvolt
-bit 1: bit
-bit 8: byte
-kilobit 1: kb Kb kilobit
-megabit 1: Mb megabit
-gigabit 1: Gb gigabit
-kilobyte 1: KB kB kilobyte
-megabyte 1: MB megabyte
-gigabyte 1: GB gigabyte
-unit 1: unit
-pair 1: pair
-$dollar 1: $ US$ USD dollar buck
-$dollar 0.01: ¢ cent penny
-$euro 1: € EUR euro
-$sterling 1: £ GBP quid
-$sterling 0.01: pence
-$rupee 1: ₹ Rs INR rupee
-$rupee 0.01: paise paisa
-$yen 1: ¥ JPY yen
-$yuan 1: CNY RMB yuan
-$franc 1: CHF franc
-"""
-_COMPOUND = {
-    "mph": "mile per hour", "kph": "km per hour", "kmph": "km per hour", "kmh": "km per hour", "kmhr": "km per hour",
-    "mps": "m per s", "fps": "ft per s", "mpg": "mile per gallon", "rpm": "rev per min", "knot": "nmi per hour",
-    "sqft": "ft^2", "sqm": "m^2", "sqcm": "cm^2",
-}  # fmt: skip
-_DERIVED = {"hertz": ("Hz", "per s"), "newton": ("N", "kg m per s^2"), "joule": ("J", "kg m^2 per s^2"),
-            "watt": ("W", "kg m^2 per s^3"), "pascal": ("Pa", "kg per m s^2")}  # fmt: skip
-_PREFIXES = {"kilo": ("k", 3), "hecto": ("h", 2), "deci": ("d", -1), "centi": ("c", -2), "milli": ("m", -3),
-             "micro": ("μ", -6), "nano": ("n", -9), "pico": ("p", -12), "mega": ("M", 6), "giga": ("G", 9),
-             "tera": ("T", 12), "peta": ("P", 15)}  # fmt: skip
-_PREFIXED = {"metre": "m", "meter": "m", "gram": "g", "gramme": "g", "litre": "lL", "liter": "lL", "second": "s",
-             "amp": "A", "ampere": "A", "volt": "V", "ohm": "Ω", "tesla": "T", "farad": "F",
-             "electronvolt": ["eV"]}  # fmt: skip
-_ALIASES = {"kms": "km", "cms": "cm", "mms": "mm", "kgs": "kg", "mls": "ml", "kilo": "kg", "msec": "ms", "um": "μm"}
-_ALSO = {"pound": "£", "degree": "celsius fahrenheit", "deg": "celsius fahrenheit", "°": "celsius fahrenheit",
-         "ounce": "floz", "oz": "floz", "ton": "tonne", "¥": "yuan"}  # fmt: skip
-"""Words of two meanings, and the second."""
-_SCALES = {"hundred": 100, "thousand": 1000, "lakh": 10**5, "million": 10**6, "crore": 10**7, "billion": 10**9,
-           "trillion": 10**12, "dozen": 12}  # fmt: skip
-_FILLERS = frozenset((
-    "of", "the", "in", "on", "at", "total", "altogether", "long", "tall", "high", "wide", "deep", "thick", "old",
-    "away", "each", "about", "approximately", "apart", "left", "there", "are", "is", "such", "these", "whole",
-    "full", "entire", "any", "all", "for", "his", "her", "its", "their", "us", "american",
-))  # fmt: skip
-_TURNS = frozenset((
-    "below", "under", "minus", "negative", "less", "fewer", "not", "no", "non", "never", "without", "loss", "lost",
-    "short", "behind", "decrease", "decreas", "increas", "owed", "owe", "debt", "half", "third", "quarter", "fourth",
-    "fifth", "tenth", "squared", "cubed", "doubl", "twic", "tripl", "least", "most", "befor", "after", "ago", "earlier",
-    "later", "bc", "younger", "than", "except", "up", "down", "right", "north", "south", "east", "west", "forward",
-    "backward", "clockwis", "counterclockwis",
-))  # fmt: skip
-_NEVER = frozenset((
-    "and", "or", "to", "over", "out", "remainder", "plus", "factorial", "choose", "root", "from", "by", "between",
-    "through", "if", "when", "percent", "pct", "point", "am", "pm", "sinx", "cosx", "tanx", "lnx", "logx",
-)) | {
-    name.lower() for name in (*lexicon.FUNCTIONS, *lexicon.GREEK, *lexicon.CONSTANTS) if len(name) > 1
-} - {"min", "sec"}  # fmt: skip
-"""Words that make of a number something else than a quantity."""
-_SHORT_NOUNS = frozenset((
-    "men", "man", "boy", "dog", "cat", "egg", "box", "bag", "car", "pie", "toy", "pen", "hat", "can", "kid", "cow",
-    "pig", "hen", "bus", "fan", "key", "jar", "row", "set", "way", "bar", "pot", "tie", "run", "hit", "ant", "bee",
-    "fox", "jug", "map", "net", "nut", "pan", "pin", "rod", "rug", "tub", "van", "job", "lap", "bit", "red", "big",
-    "won", "cds", "tvs", "elk", "ape", "gum", "cap", "ice", "tea", "oil", "end", "act", "top", "cot", "tip", "bat",
-    "ram", "rat",
-))  # fmt: skip
-"""Short words that are no products of letters; others are nouns only beside a longer one: `zoo animals`."""
-_IRREGULAR = {"men": "man", "women": "woman", "children": "child", "people": "person", "mice": "mouse",
-              "geese": "goose", "teeth": "tooth", "dice": "die", "feet": "feet", "loaves": "loaf"}  # fmt: skip
-
-
 def stem(word: str) -> str:
     """A lower-case word without what plurals and the like add: `berries` and `berry` are both `berri`."""
-    word = _IRREGULAR.get(word, word)
+    word = unit_names.IRREGULAR.get(word, word)
     if word.endswith("men"):
         word = word[:-3] + "man"
     if len(word) > 3 and word[-1] == "s" and word[-2] not in "su":
@@ -177,7 +52,7 @@ def stem(word: str) -> str:
     return word[:-1] + "f" if word[-1:] == "v" and len(word) > 3 else word
 
 
-_ALSO_BY_STEM = {stem(word): other.split() for word, other in _ALSO.items()}
+_ALSO_BY_STEM = {stem(word): other.split() for word, other in unit_names.ALSO.items()}
 
 
 def _power(side: Side, exponent: int) -> Side:
@@ -195,19 +70,19 @@ def _times(a: Side, b: Side) -> Side:
 
 def _known() -> dict[str, Side]:
     known: dict[str, Side] = {}
-    for line in _TABLE.strip().splitlines():
+    for line in unit_names.TABLE.strip().splitlines():
         head, _, names = line.partition(": ")
         dimension, factor = head.split(" ")
         name, _, power = dimension.partition("^")
         value = Fraction(10) ** int(factor[4:]) if factor.startswith("10**") else Fraction(factor)
         known |= dict.fromkeys(names.split(" "), Side(value, ((name, int(power or 1)),)))
-    for name, symbols in _PREFIXED.items():
-        for prefix, (letter, tens) in _PREFIXES.items():
+    for name, symbols in unit_names.PREFIXED.items():
+        for prefix, (letter, tens) in unit_names.PREFIXES.items():
             side = _times(known[symbols[0]], Side(Fraction(10) ** tens))
             known.setdefault(prefix + name, side)
             for symbol in symbols:
                 known.setdefault(letter + symbol, side)
-    return known | {alias: known[name] for alias, name in _ALIASES.items()}
+    return known | {alias: known[name] for alias, name in unit_names.ALIASES.items()}
 
 
 _UNITS = _known()
@@ -247,8 +122,10 @@ def _lookup(word: str) -> Side | None:
 
 def _compound(word: str) -> Reading | None:
     lower = word.lower()
-    return _COMPOUNDS.get(word) or _COMPOUNDS.get(_FOLDED_COMPOUNDS.get(lower, "")) or (
-        _COMPOUNDS.get(stem(lower)) if len(word) > 3 else None
+    return (
+        _COMPOUNDS.get(word)
+        or _COMPOUNDS.get(_FOLDED_COMPOUNDS.get(lower, ""))
+        or (_COMPOUNDS.get(stem(lower)) if len(word) > 3 else None)
     )
 
 
@@ -289,17 +166,19 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             if waiting != 1:
                 return None
             waiting = _POWERS[lower]
-        elif raw in ("a", "an", "An") or (lower in _FILLERS and not (lower == "in" and _is_inch(found, i))):
+        elif raw in ("a", "an", "An") or (lower in unit_names.FILLERS and not (lower == "in" and _is_inch(found, i))):
             last = None
-        elif lower in _NEVER:
+        elif lower in unit_names.NEVER:
             return None
-        elif stem(lower) in _TURNS and lower != "quarters":
+        elif stem(lower) in unit_names.TURNS and lower != "quarters":
             turns.add(stem(lower))
             last = None
-        elif lower in _SCALES or lower.rstrip("s") in _SCALES:
+        elif lower in unit_names.SCALES or lower.rstrip("s") in unit_names.SCALES:
             if below:
                 return None
-            sides[0] = _times(sides[0], Side(Fraction(_SCALES.get(lower) or _SCALES[lower.rstrip("s")])))
+            sides[0] = _times(
+                sides[0], Side(Fraction(unit_names.SCALES.get(lower) or unit_names.SCALES[lower.rstrip("s")]))
+            )
         else:
             word = instead[1] if instead[0] == stem(lower) else raw
             side = _compound(word)
@@ -316,7 +195,7 @@ def _read(phrase: str, instead: tuple[str, str] = ("", "")) -> Reading | None:
             elif waiting != 1 or len(lower) < 2:
                 return None
             else:
-                plain = plain or len(lower) > 3 or lower in _SHORT_NOUNS
+                plain = plain or len(lower) > 3 or lower in unit_names.SHORT_NOUNS
                 sides[below] = sides[below]._replace(nouns=sides[below].nouns | {stem(lower)})
                 last = None
     if waiting != 1 or ((sides[0].nouns or sides[1].nouns) and not plain):
@@ -343,11 +222,11 @@ def _is_inch(found: list[tuple[str, str]], i: int) -> bool:
 
 def _compounds() -> dict[str, Reading]:
     known: dict[str, Reading] = {}
-    for name, meaning in _COMPOUND.items():
+    for name, meaning in unit_names.COMPOUND.items():
         known[name] = known[stem(name)] = _meant(meaning)
-    for name, (symbol, meaning) in _DERIVED.items():
+    for name, (symbol, meaning) in unit_names.DERIVED.items():
         plain = _meant(meaning)
-        for prefix, (letter, tens) in {**_PREFIXES, "": ("", 0)}.items():
+        for prefix, (letter, tens) in {**unit_names.PREFIXES, "": ("", 0)}.items():
             side = plain.over._replace(factor=plain.over.factor * Fraction(10) ** tens)
             known[letter + symbol] = known[prefix + name] = known[stem(prefix + name)] = plain._replace(over=side)
     return known
@@ -384,7 +263,7 @@ def readings(phrase: str) -> tuple[Reading, ...]:
 
 _PRODUCTS = frozenset(
     letter + symbol
-    for letter, _ in _PREFIXES.values()
+    for letter, _ in unit_names.PREFIXES.values()
     for symbol in "msglLAVTFΩNJW"
     if letter + symbol not in ("cm", "mm", "km", "dm")
 ) - {"kg", "mg", "ml", "mL", "kN", "kJ", "kW"} | {"ha", "mo"}
@@ -495,7 +374,7 @@ def split_scale(unit: str) -> tuple[int, str]:
     """The multiple in a unit, and the unit without it: `million dollars` is 10**6 "dollars"."""
     scale, kept = 1, []
     for word in unit.split() if len(unit) <= LONGEST else ():
-        times = _SCALES.get(word.lower()) or _SCALES.get(word.lower().rstrip("s"))
+        times = unit_names.SCALES.get(word.lower()) or unit_names.SCALES.get(word.lower().rstrip("s"))
         scale *= times or 1
         if not times:
             kept.append(word)

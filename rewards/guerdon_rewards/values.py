@@ -330,7 +330,7 @@ def _integral(ev: Evaluation, node: Node) -> Value:
 
 
 def _limit(ev: Evaluation, node: Node) -> Value:
-    """The body's value there where it is continuous; else an unknown, linear in the body, of where the variable goes."""
+    """The body's value there where it is continuous; else an unknown, linear in the body, of where it goes."""
     _, variable, to, side, body = node
     if bound_name(variable) not in free_symbols(body):
         return ev.value(body)
