@@ -71,6 +71,8 @@ def sum_or_product(parser: "Parser", command: str) -> Node:
     body = parser.nested(parser.product)
     if low is None or low[0] != "rel" or low[1] != ("=",) or high is None:
         raise Unread("a sum without bounds")
+    if low[2][0][0] not in ("sym", "const"):
+        raise Unread("a sum over an expression")
     return ("sum" if command == "\\sum" else "prod"), low[2][0], low[2][1], high, body
 
 
@@ -127,7 +129,7 @@ def limit(parser: "Parser", _: str) -> Node:
         raise Unread("a limit of nothing")
     parser.expect("{")
     variable = parser.nested(parser.sum)
-    if not (parser.next.kind == "rel" and parser.take().value == "to"):
+    if variable[0] not in ("sym", "const") or not (parser.next.kind == "rel" and parser.take().value == "to"):
         raise Unread("a limit of nothing")
     to = _limit_point(parser)
     side = ""

@@ -100,7 +100,7 @@ class Comparison:
 
     def _value_of(self, reference: Node, equation: Node) -> Node:
         """What an equation says where a value alone is asked for: `|z| = 5` says 5, an identity its last side."""
-        value = measured(equation, facts(reference).letters)
+        value = measured(equation, facts(reference).letters, plainly=self.deep > 1)
         if value is not None:
             return value
         sides = equation[2]

@@ -71,6 +71,8 @@ def collections(rule: "Comparison", a: Node, b: Node) -> Answer:
     if kind == other_kind == "list":
         named, other_named = _names_differ(items), _names_differ(others)
         values = rule.strict and a[0] == b[0] == "list" and not all(_is_statement(n) for n in items)
+        if named and other_named and _letters_differ(items) != _letters_differ(others):
+            return in_order(rule, items, others)  # width = 3, length = 5 against x = 3, y = 5
         if (named != other_named and (_letters_differ(items) or _letters_differ(others))) or values:
             return in_order(rule, items, others)  # a = 1, b = 2 against 1, 2
     return unordered(rule, items, others)

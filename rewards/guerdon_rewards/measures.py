@@ -10,7 +10,7 @@ from guerdon_rewards.units import omissible, same_unit, split_scale
 if TYPE_CHECKING:
     from guerdon_rewards.compare import Comparison
 
-UNIT_LETTERS = frozenset("msghLNJWVKA")
+UNIT_LETTERS = frozenset("msghLNJWVK")
 """Letters that an answer may have as its unit where the reference is a number: `5 m` for `5`."""
 _METRE: Node = ("sym", "m")
 _SIGNS = {"Omega": "Ω", "mu": "μ"}
@@ -37,7 +37,7 @@ def same_measures(rule: "Comparison", a: Node, b: Node) -> bool | None:
 
 def _may_be_left_out(node: Node, unit: str) -> bool:
     """A letter may be where it was written as a unit, `5\\text{ m}`, and not as mathematics."""
-    return not unit or omissible(unit) or (node[0] == "unit" and unit in UNIT_LETTERS)
+    return not unit or omissible(unit) or (node[0] == "unit" and (unit in UNIT_LETTERS or unit == "A"))
 
 
 def _parted(node: Node) -> tuple[Node, str]:

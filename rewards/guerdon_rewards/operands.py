@@ -144,8 +144,10 @@ def is_called_again(parser: "Parser") -> bool:
 
 
 def is_event(parser: "Parser") -> bool:
-    """Whether brackets hold an event: `P(X = 1)`, `P(A | B)`."""
+    """Whether brackets hold an event: `P(A)`, `P(X = 1)`, `P(A | B)`."""
     level = 0
+    if parser.tokens[parser.at + 1].raw.isupper() and parser.tokens[parser.at + 2].value == ")":
+        return True
     for token in parser.tokens[parser.at :]:
         level += (token.value == "(") - (token.value == ")")
         if not level:

@@ -188,7 +188,18 @@ def same_words(a: str, b: str) -> bool:
     one, other = _meaning(a), _meaning(b)
     if not one or not other:
         return False
-    return one == other or _says(a, other) or _says(b, one)
+    return one == other or _of_its_kind(one, other) or _says(a, other) or _says(b, one)
+
+
+_KINDS = frozenset("triangle quadrilateral polygon angle function number integer series sequence event matrix".split())
+
+
+def _of_its_kind(one: tuple[str, ...], other: tuple[str, ...]) -> bool:
+    """`isosceles`, and `an isosceles triangle`."""
+    shorter, longer = sorted((one[-1], other[-1]), key=len)
+    if not len(one) == len(other) == 1 or len(shorter) < 4 or not longer.startswith(shorter):
+        return False
+    return longer[len(shorter) :] in _KINDS
 
 
 def _says(sentence: str, meaning: tuple[str, ...]) -> bool:
