@@ -7,9 +7,9 @@ import time
 
 import pytest
 
-from guerdon_rewards.compare import same
-from guerdon_rewards.quantity import same_quantity
-from guerdon_rewards.verdict import compared, trees
+from guerdon_rewards.mathematics.compare import same
+from guerdon_rewards.mathematics.quantity import same_quantity
+from guerdon_rewards.mathematics.verdict import compared, trees
 
 PAIRS = {
     "single values": r"""

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.configuration import set_hypothesis_home_dir
 
-from guerdon_rewards.evaluate import (
+from guerdon_rewards.mathematics.evaluate import (
     Expression,
     NoValue,
     TooBig,
@@ -26,7 +26,7 @@ from guerdon_rewards.evaluate import (
     proportional,
     sign,
 )
-from guerdon_rewards.syntax import parse
+from guerdon_rewards.mathematics.syntax import parse
 
 set_hypothesis_home_dir(tempfile.gettempdir())  # a folder of it here would be in pytest's way
 

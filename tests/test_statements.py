@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from guerdon_rewards.verdict import compared
+from guerdon_rewards.mathematics.verdict import compared
 
 EQUAL = r"""
 AB = 5  ==  BA = 5

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from guerdon_rewards.syntax import Unread, parse
+from guerdon_rewards.mathematics.syntax import Unread, parse
 
 SAME = [
     # numbers

@@ -6,7 +6,7 @@ from fractions import Fraction
 
 import pytest
 
-from guerdon_rewards import quantity, units, words
+from guerdon_rewards.mathematics import quantity, units, words
 
 F = Fraction
 

@@ -7,7 +7,7 @@ capital alone among words is no choice (vitamin C, the energy E), nor is one in 
 import re
 
 from guerdon_rewards.sentences import NEAR, SPAN, announcement, is_meant, last_sentence
-from guerdon_rewards.words import choice as whole
+from guerdon_rewards.mathematics.words import choice as whole
 
 _OPENED, _CLOSED = r"[(\[（【]", r"[)\]）】]"
 _LETTER = (

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 from guerdon.errors import RewardError
 from guerdon_rewards.extraction import COMMITTED, Answer, Method, candidates, extract, reference
 from guerdon_rewards.guesses import Sought
+from guerdon_rewards.mathematics.prepare import repaired
+from guerdon_rewards.mathematics.verdict import Verdict, compared, readable, slow_pair
 from guerdon_rewards.number import parse_number
-from guerdon_rewards.prepare import repaired
-from guerdon_rewards.verdict import Verdict, compared, readable, slow_pair
 
 SECONDS = 1.0
 """What sympy may take over one answer, in a worker process."""
@@ -102,7 +102,9 @@ def _slowly(wanted: str, given: str) -> tuple[float, str]:
         from guerdon.workers import isolated
 
         try:
-            verdict = Verdict(isolated("guerdon_rewards.symbolic:equal", *pair, timeout=SECONDS), "symbolic")
+            verdict = Verdict(
+                isolated("guerdon_rewards.mathematics.symbolic:equal", *pair, timeout=SECONDS), "symbolic"
+            )
         except RewardError as error:
             raise RewardError(f"comparing {_short(given)} with {_short(wanted)}: {error}", kind=error.kind) from None
     return float(bool(verdict.equal)), _reason(verdict, given, wanted)

@@ -170,7 +170,7 @@ def _unit(text: str, end: int, content: str) -> str:
 
 @lru_cache(1 << 10)
 def _is_unit(word: str) -> bool:
-    from guerdon_rewards.units import is_unit
+    from guerdon_rewards.mathematics.units import is_unit
 
     return word[-1] == "%" or (word.lower() not in _NO_UNITS and is_unit(word))
 

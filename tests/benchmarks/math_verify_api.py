@@ -16,11 +16,11 @@ from itertools import product
 from types import ModuleType
 from typing import Any, Literal
 
-from guerdon_rewards.compare import same
 from guerdon_rewards.equivalence import equivalence
-from guerdon_rewards.evaluate import evaluate
 from guerdon_rewards.extraction import extract, undressed
-from guerdon_rewards.verdict import plain, readable, trees
+from guerdon_rewards.mathematics.compare import same
+from guerdon_rewards.mathematics.evaluate import evaluate
+from guerdon_rewards.mathematics.verdict import plain, readable, trees
 
 
 class TimeoutException(BaseException):

@@ -78,7 +78,7 @@ def _warm_up(*graders: Timed) -> None:
     """What is imported, compiled and started with the first calls, guerdon's slow tier too; no text of the mixes."""
     from guerdon.workers import isolated
 
-    isolated("guerdon_rewards.symbolic:warm_up", timeout=60.0)
+    isolated("guerdon_rewards.mathematics.symbolic:warm_up", timeout=60.0)
     for grader in graders:
         for gold, pred in (("12345", r"\boxed{12346}"), (r"\frac{12345}{7}", r"\boxed{\frac{12347}{7}}")):
             with suppress(Exception):

@@ -1,0 +1,1 @@
+"""Written mathematics: read, valued and compared. `verdict` is the way in."""
