@@ -6,8 +6,8 @@ capital alone among words is no choice (vitamin C, the energy E), nor is one in 
 
 import re
 
-from guerdon_rewards.sentences import NEAR, SPAN, announcement, is_meant, last_sentence
 from guerdon_rewards.mathematics.words import choice as whole
+from guerdon_rewards.sentences import NEAR, SPAN, announcement, is_meant, last_sentence
 
 _OPENED, _CLOSED = r"[(\[（【]", r"[)\]）】]"
 _LETTER = (

@@ -20,10 +20,9 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
 
-from guerdon_rewards import guesses
+from guerdon_rewards import choices, guesses
 from guerdon_rewards.guesses import Sought
 from guerdon_rewards.marks import MARKS, Answer, Found, Method, last, marked
-from guerdon_rewards.mathematics import choices
 from guerdon_rewards.number import TOKEN, parse_number
 
 DEFAULT_ORDER: tuple[Method, ...] = (*MARKS, "sentence", "last_number", "whole")

@@ -9,6 +9,9 @@ import re
 from typing import Literal
 
 from guerdon_rewards.choices import choice
+from guerdon_rewards.mathematics.units import is_unit
+from guerdon_rewards.mathematics.words import number_word
+from guerdon_rewards.number import TOKEN, parse_number
 from guerdon_rewards.sentences import (
     CLAUSE,
     MATHS,
@@ -22,9 +25,6 @@ from guerdon_rewards.sentences import (
     masked,
     trimmed,
 )  # fmt: skip
-from guerdon_rewards.mathematics.units import is_unit
-from guerdon_rewards.mathematics.words import number_word
-from guerdon_rewards.number import TOKEN, parse_number
 
 Sought = Literal["any", "number", "choice", "text"]
 """What kind of answer the reference is: a lone number may stand in prose; of a choice, the letter counts."""
