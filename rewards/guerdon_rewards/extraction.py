@@ -206,11 +206,20 @@ def _own(completion: str) -> str:
     text = completion[-LONGEST:]
     if "<" in text and _TAGGED.search(text):
         text = _spoken(_turn(text))
-    if ":" in text and (following := _NEXT.search(text)):
+    if ":" in text and (following := _NEXT.search(text, _first_mark(text))):
         before = text[: following.start()]
         if marked(before, MARKS) or guesses.sentence(before):
             return before
     return text
+
+
+def _first_mark(text: str) -> int:
+    """Where an answer can stand at the earliest; 0 where no mark does."""
+    for sign in ("\\boxed", "###", "</answer>"):
+        at = text.find(sign)
+        if at != -1:
+            return at
+    return 0
 
 
 def _turn(text: str) -> str:

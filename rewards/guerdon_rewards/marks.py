@@ -45,7 +45,7 @@ def marked(text: str, methods: Sequence[Method]) -> Answer | None:
         alone = not text.startswith("####", hashes) or text.find("###", hashes + 4) != -1
         if alone and "hashes" in methods and (found := _hashes(text, hashes)) and found[0] > at:
             at, content, how = *found, "hashes"
-    if "xml" in methods and (tags := _xml(text, clause)) and tags[0] > at:
+    if "</answer>" in text and "xml" in methods and (tags := _xml(text, clause)) and tags[0] > at:
         at, content, parts, how = *tags, "xml"
     if "boxed" in methods and "box" in text and (boxes := _boxes(text, clause)) and boxes[0] > at:
         at, content, parts, how = *boxes, "boxed"
@@ -59,6 +59,10 @@ _HEADING = re.compile(
 
 
 def _hashes(text: str, at: int) -> Found:
+    if text.count("###", at) == 2 and text.endswith("###"):  # what is asked for, at once
+        content = text[at + 3 : -3].strip()
+        if content and "\n" not in content and "#" not in content:
+            return None if _HEADING.fullmatch(content) else (at, content)
     found = ((m.start(), m[1].strip()) for m in _HASHES.finditer(text, at))
     return last((at, content) for at, content in found if not _HEADING.fullmatch(content))
 

@@ -30,6 +30,9 @@ class Verdict(NamedTuple):
 @lru_cache(PAIRS)
 def compared(reference: str, answer: str, strict: bool = False) -> Verdict:
     """Whether an answer means what the reference means, as far as the bounded stages can tell."""
+    if reference.isdecimal() and answer.isdecimal() and (reference + answer).isascii():
+        equal = reference == answer or reference.lstrip("0") == answer.lstrip("0")
+        return Verdict(equal, "text" if reference == answer else "number")
     first, second = plain(reference), plain(answer)
     if first == second:
         return Verdict(True, "text") if first else Verdict(False, "text")
