@@ -215,9 +215,8 @@ def _own(completion: str) -> str:
 
 def _first_mark(text: str) -> int:
     """Where an answer can stand at the earliest; 0 where no mark does."""
-    for sign in ("\\boxed", "###", "</answer>"):
-        at = text.find(sign)
-        if at != -1:
+    for first, sign in (("\\", "\\boxed"), ("#", "###"), ("<", "</answer>")):
+        if first in text and (at := text.find(sign)) != -1:
             return at
     return 0
 

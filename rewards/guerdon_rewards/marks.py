@@ -38,16 +38,16 @@ def marked(text: str, methods: Sequence[Method]) -> Answer | None:
     at, content, how = -1, "", None
     parts: tuple[str, ...] = ()
     clause = "clause" in methods
-    hashes = text.find("###")
+    hashes = text.find("###") if "#" in text else -1  # one sign is found much faster than several
     if hashes != -1:
         if "gsm8k" in methods and (found := _gsm8k(text)):
             at, content, how = *found, "gsm8k"
         alone = not text.startswith("####", hashes) or text.find("###", hashes + 4) != -1
         if alone and "hashes" in methods and (found := _hashes(text, hashes)) and found[0] > at:
             at, content, how = *found, "hashes"
-    if "</answer>" in text and "xml" in methods and (tags := _xml(text, clause)) and tags[0] > at:
+    if "<" in text and "xml" in methods and (tags := _xml(text, clause)) and tags[0] > at:
         at, content, parts, how = *tags, "xml"
-    if "boxed" in methods and "box" in text and (boxes := _boxes(text, clause)) and boxes[0] > at:
+    if "boxed" in methods and "\\" in text and (boxes := _boxes(text, clause)) and boxes[0] > at:
         at, content, parts, how = *boxes, "boxed"
     return Answer(content, how, parts) if how else None  # type: ignore[arg-type]
 

@@ -21,8 +21,8 @@ from peers import math_verify
 from table import table
 
 TICK = os.sysconf("SC_CLK_TCK")
-TURN = 25
-"""Pairs that one grader scores before it is the other's turn; whole groups where there are groups."""
+TURN = 256
+"""Pairs that one grader scores before it is the other's turn: a batch of a training step, whole groups."""
 
 
 class Timed:
@@ -67,7 +67,7 @@ def one_mix(folder: Path, name: str, gsm8k: Path | None) -> None:
     _warm_up(ours, peer)
     gc.collect()
     before = _children_seconds()
-    for turn, part in enumerate(mixes.chunks(items, 24 if name != "latex" else TURN)):
+    for turn, part in enumerate(mixes.chunks(items, TURN)):
         for grader in (ours, peer) if turn % 2 else (peer, ours):
             grader.run(part)
     ours.cpu += _children_seconds() - before
