@@ -63,6 +63,14 @@ def equivalence(
     return value, reason
 
 
+def warm_up() -> None:
+    """Import all that a comparison may need, so that no deadline pays for it; a worker's spawner calls this."""
+    from guerdon_rewards.mathematics import symbolic
+
+    equivalence("$x^2$", "$x + 1$")
+    symbolic.warm_up()
+
+
 @lru_cache(1 << 16)
 def _judged(wanted: str, given: str, strict: bool) -> tuple[float | None, str, str]:
     """The score by the bounded stages, or None where they cannot tell; its reason, and the last stage."""
