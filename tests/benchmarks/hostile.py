@@ -46,19 +46,17 @@ Result = tuple[Hostile, float | None, str, float]
 
 
 def _in_workers(items: Sequence[Hostile]) -> list[Result]:
-    from guerdon.trajectory import Failure
-    from guerdon.workers import Job, Workers
+    import guerdon
 
-    job = Job("work:scorer")
+    equivalence = guerdon.reward("equivalence", timeout=DEADLINE)
+    equivalence.scores(["1"], answers=["1"])
     results: list[Result] = []
-    with Workers(1) as workers:
-        _ready(workers, job)
-        for item in items:
-            started = time.perf_counter()
-            (got,) = workers.run(job, [(item.gold, item.pred)], timeout=DEADLINE)
-            seconds = time.perf_counter() - started
-            failed = isinstance(got, Failure)
-            results.append((item, None if failed else got, f"{got.kind}: {got.message}" if failed else "", seconds))
+    for item in items:
+        started = time.perf_counter()
+        (score,) = equivalence.scores([item.pred], answers=[item.gold])
+        seconds = time.perf_counter() - started
+        error = f"{score.error.kind}: {score.error.message}" if score.error else ""
+        results.append((item, score.value, error, seconds))
     return results
 
 

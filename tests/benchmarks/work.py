@@ -32,13 +32,6 @@ def score_of(item: Item) -> float | None:
     return result[0] if isinstance(result, tuple) else result
 
 
-def warm_up() -> None:
-    """As `equivalence` itself does in a worker."""
-    from guerdon_rewards.equivalence import warm_up
-
-    warm_up()
-
-
 def scorer() -> Callable[[Item], float | None]:
     """For `guerdon.workers.Job`."""
     return score_of

@@ -92,7 +92,10 @@ class Expression:
 
     def _computed(self, index: int, wholes: frozenset[str], effort: float) -> "Sample | None":
         state = State(effort)
-        point = {name: _coordinate(crc32(name.encode()), index, name in wholes) for name in self.symbols}
+        point = {
+            name: _coordinate(crc32(name.encode("utf-8", "surrogatepass")), index, name in wholes)
+            for name in self.symbols
+        }
         try:
             return Evaluation(point, state).total(self.node), state
         except Undefined:
@@ -114,7 +117,7 @@ def _alternates(node: Node) -> bool:
 @lru_cache(maxsize=4096)
 def _coordinate(seed: int, index: int, is_whole: bool) -> fmpq:
     """A variable's value at a point: k/256 with odd k, so that real roots of negative ones are none; or an integer."""
-    random = crc32(f"{seed}/{index}".encode())
+    random = crc32(f"{seed}/{index}".encode("utf-8", "surrogatepass"))
     if is_whole:
         return fmpq(_WHOLE[(index + seed) % len(_WHOLE)] + (random % 7 if index >= len(_WHOLE) else 0))
     low, high = _RANGES[index]

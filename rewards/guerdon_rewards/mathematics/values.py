@@ -339,7 +339,9 @@ def _limit(ev: Evaluation, node: Node) -> Value:
             return ev.bound(variable, ev.value(to), body)
     target = {("const", "oo"): fmpq(17, 5), ("neg", ("const", "oo")): fmpq(-23, 7)}.get(to)
     goal = ev.value(to) if target is None else target
-    weights = [ev.state.ball(goal) + fmpq(crc32(f"{side}{j}".encode()) % 1009, 64) for j in range(3)]
+    weights = [
+        ev.state.ball(goal) + fmpq(crc32(f"{side}{j}".encode("utf-8", "surrogatepass")) % 1009, 64) for j in range(3)
+    ]
     return _unknown(ev, variable, body, weights)
 
 
@@ -376,7 +378,7 @@ def _derivative(ev: Evaluation, node: Node) -> Value:
 
 def _apply(ev: Evaluation, node: Node) -> Value:
     """An unknown function: a cubic polynomial that its name determines, so that f(x) + f(x) = 2 f(x), f(x) != g(x)."""
-    seed = crc32(str(node[1]).encode())
+    seed = crc32(str(node[1]).encode("utf-8", "surrogatepass"))
     value: Value = fmpq(seed % 997 + 1, 64)
     for child in node[2:]:
         argument = ev.value(child)
