@@ -601,4 +601,4 @@ def test_long_answers_take_bounded_time(reference: str, answer: str) -> None:
     first, second = trees(reference)[0], trees(answer)[0]
     start = time.process_time()
     assert not same(first, second)
-    assert time.process_time() - start < 0.5
+    assert time.process_time() - start < 2

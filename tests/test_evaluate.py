@@ -370,7 +370,7 @@ def test_no_tree_gets_past_the_bounds(name):
             found = question()
         except NoValue:
             found = None
-        assert time.thread_time() - start < 0.1  # 20 ms where nothing else runs
+        assert time.thread_time() - start < 1  # 20 ms where nothing else runs; what has no bound takes hours
         if isinstance(found, acb):
             for part in (found.real, found.imag):  # no trap for the caller
                 assert part.mid().fmpq() - part.rad().fmpq() <= part.abs_upper().fmpq()

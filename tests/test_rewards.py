@@ -450,4 +450,4 @@ def test_a_megabyte_of_hostile_text_takes_no_time(reward: Callable[[str], Any]) 
     for text in HOSTILE:
         started = time.process_time()
         reward(text)
-        assert time.process_time() - started < 0.2, text[:30]
+        assert time.process_time() - started < 1, text[:30]

@@ -429,4 +429,4 @@ def test_powers_of_matrices_take_bounded_time(size: int, power: int) -> None:
     compared(r"\frac12", "0.5")
     start = time.thread_time()
     compared(f"{matrix}^{power}", f"{matrix}^{{{power}}} + {matrix}")
-    assert time.thread_time() - start < 0.1  # 20 ms where nothing else runs
+    assert time.thread_time() - start < 1  # 20 ms where nothing else runs; what has no bound takes hours

@@ -401,4 +401,4 @@ def test_hostile_texts_take_no_time(read: Callable[[str], object]) -> None:
     for text in HOSTILE:
         start = time.process_time()
         read(text)
-        assert time.process_time() - start < 0.2, text[:20]
+        assert time.process_time() - start < 1, text[:20]
