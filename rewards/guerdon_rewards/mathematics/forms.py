@@ -304,10 +304,6 @@ def _name_in_braces(parser: "Parser") -> str:
     return name
 
 
-def _skip(parser: "Parser", _: str) -> Node:
-    return parser.nested(parser.factor)
-
-
 _FIGURES = {"\\angle": "∠", "\\triangle": "△"}
 
 

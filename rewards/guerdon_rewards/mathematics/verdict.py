@@ -6,8 +6,8 @@
     structure   the syntax trees, part by part (`compare`), their values at exact or interval points (`evaluate`)
     symbolic    sympy, in a worker process, for what is left (`symbolic`)
 
-What is not understood is not accepted. Verdicts and trees are kept in caches of bounded size, so that a reference is
-parsed once, and equal answers are compared once.
+What is not understood is not accepted. Trees are kept in a cache of bounded size, so that a reference is parsed once;
+`equivalence` keeps the verdicts.
 """
 
 import re
