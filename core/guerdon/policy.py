@@ -19,6 +19,9 @@ class Endpoint(Protocol):
     and `logprobs` are in it, shaped as vLLM does. It raises `BackendError` and does its own retries. `task` is whose
     rollout asks; servers ignore it. `load_adapter` makes later requests be answered with this LoRA adapter, `None`
     with the base.
+
+    An endpoint may also have `async sleep()` and `async wake()`, which give a GPU's memory back while something else
+    needs it, and `stream(body, task)`, an async iterator over the response's chunks as OpenAI streams them.
     """
 
     model: str

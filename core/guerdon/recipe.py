@@ -4,6 +4,7 @@ A component is written as its name (`numeric`) or as a name with settings (`nume
 are not checked here but against the component itself (`guerdon.resolve`): the core knows no component.
 """
 
+import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -106,6 +107,72 @@ class Tasks(Part):
         return self
 
 
+class Data(Part):
+    """Rows to train on, from files, a hub data set or a mixture of sources: exactly one of `path`, `dataset`, `mix`."""
+
+    path: str | list[str] | None = None
+    """JSON, JSONL, CSV or parquet files; patterns like rows/*.jsonl too."""
+    dataset: str | None = None
+    """A data set on the hub, by name; `subset`, `split` and `revision` choose in it."""
+    mix: "Annotated[list[MixPart], Field(min_length=1)] | None" = None
+    """Several sources, each with its share of the rows as `weight`."""
+    subset: str | None = None
+    """A part of a hub data set."""
+    split: str = "train"
+    """A split of a hub data set."""
+    revision: str | None = None
+    """A version of a hub data set."""
+    fields: dict[str, str] = {}
+    """Which column is the `prompt`, `response`, `system`, `messages`, `tools`, `text`; recognised where not given."""
+    system: str | None = None
+    """A system message for the rows that have none."""
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """At most so many rows, after shuffling."""
+    shuffle: bool | int = False
+    """Shuffle with the recipe's seed (true) or this one."""
+    validation: "Annotated[float, Field(gt=0)] | Validation | None" = None
+    """Rows for the loss during training: a number of them, a fraction below 1, or a source of their own."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        """`data: rows.jsonl` is short for `data: {path: rows.jsonl}`."""
+        return {"path": value} if isinstance(value, (str, list)) else value
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> "Data":
+        given = [n for n in ("path", "dataset", "mix") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of path, dataset and mix (given: {', '.join(given) or 'none'})")
+        hub_only = {"subset", "split", "revision"} & self.model_fields_set
+        if hub_only and self.dataset is None:
+            raise ValueError(f"{hub_only.pop()} is for a hub data set (`dataset`)")
+        return self
+
+
+class MixPart(Data):
+    """One source of a mixture."""
+
+    weight: Annotated[float, Field(gt=0)]
+    """Its share of the rows, beside the other weights."""
+    mix: None = None
+    """A mixture has no mixtures in it."""
+    validation: None = None
+    """Is the whole mixture's."""
+
+
+class Validation(Data):
+    """Rows for the loss during training."""
+
+    mix: None = None
+    """Is the training rows'."""
+    validation: None = None
+    """Is the training rows'."""
+
+
+Data.model_rebuild()
+
+
 class Sampling(Part):
     """How the policy samples: over what the agent asks for."""
 
@@ -189,6 +256,53 @@ class Rollout(Part):
     """The share of failed rollouts beyond which the run stops."""
 
 
+class Launch(Part):
+    """The processes that a training runs in. What is not given here is taken from the environment's N_GPUS, NNODES,
+    NODE_RANK, MASTER_ADDR and MASTER_PORT."""
+
+    gpus: Annotated[int, Field(ge=1)] = 1
+    """Of this machine; without a GPU, processes on its CPU."""
+    strategy: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"
+    """What is split among them: only the rows (ddp), gradients and optimizer too (zero2), all weights (zero3, fsdp2)."""
+    nodes: Annotated[int, Field(ge=1)] = 1
+    """Machines; the command is started on each of them."""
+    node_rank: Annotated[int, Field(ge=0)] = 0
+    """Which of them this is; 0 is the main one."""
+    main_address: str = "127.0.0.1"
+    """The main machine's address."""
+    main_port: Annotated[int, Field(ge=0, le=65535)] = 29500
+    """A free port there."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_environment(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        if value.get("strategy") == "megatron":
+            raise ValueError("megatron is not for guerdon: take verl for it (https://github.com/volcengine/verl)")
+        return {**{key: found for key, name in LAUNCH_VARIABLES.items() if (found := os.environ.get(name))}, **value}
+
+    @model_validator(mode="after")
+    def _rank_exists(self) -> "Launch":
+        if self.node_rank >= self.nodes:
+            raise ValueError(f"node_rank is {self.node_rank}: of {self.nodes} nodes the last is {self.nodes - 1}")
+        return self
+
+    @property
+    def world(self) -> int:
+        """How many processes there are on all machines."""
+        return self.gpus * self.nodes
+
+
+LAUNCH_VARIABLES = {
+    "gpus": "N_GPUS",
+    "nodes": "NNODES",
+    "node_rank": "NODE_RANK",
+    "main_address": "MASTER_ADDR",
+    "main_port": "MASTER_PORT",
+}
+
+
 class Scoring(Part):
     """How rewards are run, and what their failures mean."""
 
@@ -211,14 +325,18 @@ class Recipe(Part):
     """A hub id, a folder, or a name that a plugin knows."""
     backend: Backend = Use(ref="auto")
     """What serves the model."""
-    tasks: Tasks
-    """The problems."""
+    adapter: str | None = None
+    """A LoRA adapter to go on from: its folder, or a run, whose newest checkpoint is meant."""
+    data: Data | None = None
+    """Rows to train on before any rollout."""
+    tasks: Tasks | None = None
+    """The problems; required without `data`."""
     agent: Agent = Use(ref="chat")
     """What turns a task into an answer."""
     sampling: Sampling = Sampling()
     """How the model samples; over what the agent asks for."""
-    rewards: Annotated[list[Reward], Field(min_length=1)]
-    """What a good answer is; a trajectory's reward is their weighted sum."""
+    rewards: list[Reward] = []
+    """What a good answer is; a trajectory's reward is their weighted sum. Required with `tasks` and `eval`."""
     trainer: Trainer | None = None
     """What updates the model; without one the run ends after scoring."""
     loop: Loop = Loop()
@@ -229,7 +347,21 @@ class Recipe(Part):
     """How rollouts are run."""
     scoring: Scoring = Scoring()
     """How rewards are run."""
+    launch: Annotated[Launch, Field(default_factory=lambda: Launch.model_validate({}))]
+    """The processes that a training runs in."""
     seed: int = 0
     """Of the split, the shuffling, the choice and the training."""
     runs: str = "runs"
     """The folder that runs are written to."""
+
+    @model_validator(mode="after")
+    def _has_a_job(self) -> "Recipe":
+        if self.tasks is None and self.data is None:
+            raise ValueError("give tasks (problems to roll out and score), or data (rows to train on), or both")
+        if not self.rewards and (self.tasks or self.eval):
+            raise ValueError("give rewards: what a good answer to a task is")
+        if self.data and not self.trainer:
+            raise ValueError("there is data but no trainer; name one, e.g. trainer: sft")
+        if self.eval and self.eval.tasks is None and self.tasks is None:
+            raise ValueError("eval.holdout keeps tasks back, and there are none: give eval.tasks")
+        return self

@@ -1,0 +1,43 @@
+"""What a component says of itself beside its settings: attributes of its function, set by one decorator.
+
+    @traits(renamed={"lr": "learning_rate"}, preflight="my_trainer.preflight:preflight")
+    def my_trainer(job: TrainingJob, *, learning_rate: float = 1e-4) -> None: ...
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def traits(
+    *,
+    renamed: Mapping[str, str] | None = None,
+    elsewhere: Mapping[str, str] | None = None,
+    rolls_out: bool | None = None,
+    preflight: str | None = None,
+    preview: str | None = None,
+    launcher: str | None = None,
+    serves_adapters: bool | None = None,
+    single_turn: bool | None = None,
+) -> Callable[[F], F]:
+    """Note on a component's function what is given here.
+
+    Args:
+        renamed: Names that its settings had once or have in other libraries, and today's; translated with a note.
+        elsewhere: Names that users may expect as settings, and where in the recipe they are; giving one is an error.
+        rolls_out: Of a trainer: it asks for rollouts while it trains, so it is given tasks and not rows.
+        preflight: Of a trainer: "module:function", `(settings, facts) -> notes`, run before anything else is.
+        preview: Of a trainer: "module:function", `(model, rows, settings) -> [PreviewRow]`, rows as it will see them.
+        launcher: Of a trainer: "module:function", `(launch, settings) -> (command, environment)` for many processes.
+        serves_adapters: Of a backend: whether it can answer with an adapter that was trained here; true by default.
+        single_turn: Of an agent: it asks the model once, without tools.
+    """
+    given = {name: value for name, value in locals().items() if value is not None}
+
+    def note(function: F) -> F:
+        for name, value in given.items():
+            setattr(function, name, value)
+        return function
+
+    return note
