@@ -103,7 +103,7 @@ def train(tmp_path: Path, model: str) -> Train:
         def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
             logged.append({"step": step, "total": total, **metrics})
 
-        job = TrainingJob(base, adapter, file, tmp_path / output, seed=7, log=log)
+        job = TrainingJob(base, adapter, file, tmp_path / output, seed=7, log=log, work=tmp_path / f"work-{output}")
         sft(job, **{"lora_rank": 4, "threads": 1, **settings})
         return logged
 

@@ -2,8 +2,10 @@
 
 from guerdon.policy import Policy
 from guerdon.task import Task
+from guerdon.traits import traits
 
 
+@traits(single_turn=True)
 async def chat(task: Task, policy: Policy, *, system: str = "") -> str:
     """Asks the model once and returns its reply.
 

@@ -70,27 +70,40 @@ RECIPE = click.argument("recipe")
 OVERRIDES = click.argument("overrides", nargs=-1, metavar="[KEY=VALUE]...")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 RUNS = click.option("--runs", default=None, help="The folder of runs, instead of the recipe's (`runs`).")
+GPUS = click.option("--gpus", type=click.IntRange(1), help="Processes to train in, instead of the recipe's (`launch`).")
+
+
+def with_gpus(overrides: tuple[str, ...], gpus: int | None) -> tuple[str, ...]:
+    return (*overrides, f"launch.gpus={gpus}") if gpus else overrides
 
 
 @cli.command()
 @click.argument("recipe", required=False)
 @OVERRIDES
+@GPUS
 @click.option(
     "--resume", is_flag=False, flag_value="last", metavar="[RUN]", help="Go on with a run; by default the last."
 )
 @RUNS
 @JSON
-def run(recipe: str | None, overrides: tuple[str, ...], resume: str | None, runs: str | None, as_json: bool) -> None:
+def run(
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    gpus: int | None,
+    resume: str | None,
+    runs: str | None,
+    as_json: bool,
+) -> None:
     """Run a recipe: roll out, score, train, compare.
 
     RECIPE is a YAML file, or the name of one that a plugin ships (see `guerdon recipes`).
     """
     if resume:
-        if recipe or overrides:
+        if recipe or overrides or gpus:
             raise click.UsageError("a resumed run goes on with the recipe it has: give no other, and no overrides")
         _resume(resume, runs, as_json)
     elif recipe:
-        _start(recipe, overrides, runs, as_json, stage="")
+        _start(recipe, with_gpus(overrides, gpus), runs, as_json, stage="")
     else:
         raise click.UsageError("give a recipe, or --resume")
 
@@ -98,24 +111,13 @@ def run(recipe: str | None, overrides: tuple[str, ...], resume: str | None, runs
 @cli.command()
 @RECIPE
 @OVERRIDES
+@GPUS
 @JSON
-def check(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
+def check(recipe: str, overrides: tuple[str, ...], gpus: int | None, as_json: bool) -> None:
     """Is a recipe right, and what will run? Needs no GPU and loads no model."""
-    from guerdon.resolve import check_trainable, read_all_tasks, resolve
+    from guerdon.check import checked
 
-    plan = resolve(*open_recipe(recipe, overrides))
-    check_trainable(plan)
-    train, held = read_all_tasks(plan)
-    lines = {
-        "model": plan.model,
-        "backend": str(plan.backend),
-        "agent": str(plan.agent),
-        "rewards": [f"{r.name}: {r} x {r.weight:g}" for r in plan.rewards],
-        "trainer": str(plan.trainer) if plan.trainer else None,
-        "tasks": str(train),
-        "eval": str(held) if held else None,
-        "notes": plan.notes,
-    }
+    lines = checked(*open_recipe(recipe, with_gpus(overrides, gpus)))
     if as_json:
         return _print_json({"ok": True, **lines})
     for name, value in lines.items():

@@ -1,32 +1,36 @@
 """The engine: a plan in, a finished run out; the one place that composes the stages.
 
-    evaluate -> (demonstrate -> train) -> iterations of (roll out -> score -> choose -> train) -> evaluate -> compare
+    evaluate -> (train on data) -> (demonstrate -> train) -> iterations of (roll out -> score -> choose -> train)
+             -> evaluate -> compare
 
-Each stage notes in the store that it is done, and a rollout that is stored is never run again, so a run that was
-stopped at any point goes on from there.
+A trainer that rolls out itself (GRPO) has one training in the place of the iterations. Each stage notes in the store
+that it is done, and a rollout that is stored is never run again, so a run that was stopped at any point goes on from
+there.
 """
 
-import asyncio
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import AgentError, RewardError, TrainingError, counted
-from guerdon.gateway import Gateway, serve_gateway
-from guerdon.groups import Groups
-from guerdon.invoke import Item
-from guerdon.policy import Endpoint
+from guerdon.checkpoints import newest_checkpoint, trained
+from guerdon.collect import Collector
+from guerdon.data import write_data
+from guerdon.errors import TrainingError, counted
+from guerdon.gateway import serve_gateway
+from guerdon.inputs import Inputs
+from guerdon.live import Live, first_prompts
 from guerdon.recipe import Eval, Recipe, Tasks
 from guerdon.report import Report, compare
-from guerdon.resolve import AllTasks, Bound, Plan, model_path
-from guerdon.rollout import Agent, Attempt, RolloutRunner, entered, open_agent
+from guerdon.resolve import Bound, Plan, model_path
+from guerdon.rollout import Attempt
 from guerdon.rows import choose, write_rows
 from guerdon.scoring import Scorer
+from guerdon.served import Served, open_backend
 from guerdon.store import Run
 from guerdon.summary import RunningMeans, figures, summarise
 from guerdon.tally import tally
@@ -42,17 +46,11 @@ class Engine:
     plan: Plan
     run: Run
     report: Report
-    scorer: Scorer
-    gateway: Gateway
-    stack: AsyncExitStack
-    train_tasks: list[Task]
-    eval_tasks: list[Task]
-    model: str = ""
-    adapter: Path | None = None
-    _agent: Agent | None = None
-    _endpoint: Endpoint | None = None
-    _served: Path | None = None
-    _complaints: set[str] = field(default_factory=set)
+    collector: Collector
+    served: Served
+    inputs: Inputs
+    train_tasks: list[Task] = field(default_factory=list)
+    eval_tasks: list[Task] = field(default_factory=list)
 
     @property
     def recipe(self) -> Recipe:
@@ -60,62 +58,53 @@ class Engine:
         return recipe
 
     @property
-    def eval_spec(self) -> Tasks:
+    def eval_spec(self) -> Tasks | None:
         """Where the held-out tasks are from."""
         return (self.recipe.eval and self.recipe.eval.tasks) or self.recipe.tasks
 
-    async def agent(self) -> Agent:
-        if self._agent is None:
-            self._agent = await self.stack.enter_async_context(open_agent(self.plan.agent))
-        return self._agent
-
-    async def endpoint(self) -> Endpoint:
-        """The policy's server, answering with the newest adapter."""
-        if self._endpoint is None:
-            self._endpoint = await self.stack.enter_async_context(
-                open_backend(self.plan.backend, self.prepared_model())
-            )
-        if self._served != self.adapter:
-            await self._endpoint.load_adapter(self.adapter)
-            self._served = self.adapter
-        return self._endpoint
-
-    def prepared_model(self) -> str:
-        if not self.model:
-            self.model = model_path(self.plan, self.plan.model)
-        return self.model
-
-    def tell(self, hook: str, **what: Any) -> None:
-        """Call a 1:N hook of every plugin; what one does wrong there is said once, and stops nothing."""
-        what["run"] = str(self.run.folder)
-        for one in getattr(self.plan.registry.plugins.hook, hook).get_hookimpls():
-            try:
-                one.function(*(what[name] for name in one.argnames))
-            except Exception as error:
-                complaint = f"plugin {one.plugin_name!r}: its hook {hook} failed: {type(error).__name__}: {error}"
-                if complaint not in self._complaints:
-                    self._complaints.add(complaint)
-                    self.report.warn(complaint)
+    def checkpoints(self) -> list[str]:
+        """The trainings of this recipe, in order; a policy's number is its place here, from 1. The model has 0."""
+        data = ["data"] if self.recipe.data else []
+        if not self.plan.trainer or not self.recipe.tasks:
+            return data
+        if self.plan.rolls_out:
+            return [self.plan.trainer.component.name]
+        return [*data, "warmup", *(f"iteration-{i}" for i in range(1, self.recipe.loop.iterations + 1))]
 
     # -- stages ---------------------------------------------------------------------------------------------------
 
     async def everything(self) -> None:
-        recipe = self.recipe
+        recipe, trainer = self.recipe, self.plan.trainer
+        if recipe.launch.node_rank:
+            return await self.join()
         await self.evaluate("before")
-        if recipe.loop.warmup:
-            await self.warm_up()
-        for iteration in range(1, recipe.loop.iterations + 1):
-            trajectories = await self.iteration(iteration)
-            if self.plan.trainer:
-                await self.train(f"iteration-{iteration}", self.plan.trainer, trajectories)
-        if self.plan.trainer and (recipe.loop.iterations or recipe.loop.warmup):
-            await self.evaluate("after", recipe.loop.iterations + 1)
+        if recipe.data:
+            await self.train_on_data()
+        if trainer and self.plan.rolls_out:
+            await self.reinforce(trainer)
+        elif recipe.tasks:
+            if recipe.loop.warmup:
+                await self.warm_up()
+            for iteration in range(1, recipe.loop.iterations + 1):
+                trajectories = await self.iteration(iteration)
+                if trainer:
+                    await self.train(f"iteration-{iteration}", trainer, trajectories)
+        names = self.checkpoints()
+        if trainer and (names[-1] != "warmup" or recipe.loop.warmup):
+            await self.evaluate("after", len(names))
+
+    async def join(self) -> None:
+        """Take part in the training of another machine, which does all else."""
+        if self.recipe.data and not self.recipe.tasks:
+            return await self.train_on_data()
+        if self.plan.trainer and self.plan.rolls_out:
+            return await self.reinforce(self.plan.trainer)
+        raise TrainingError("a loop of rollouts and trainings runs on one machine; leave launch.nodes out")
 
     async def evaluate(self, name: str, policy: int = 0) -> None:
         """The agent on the held-out tasks, with the policy as it is now.
 
-        `policy` counts: 0 is the model itself, 1 after the warm-up, k + 1 after iteration k. One policy's rollouts are
-        done once, whatever the evaluation is called.
+        `policy` is its number (see `checkpoints`). A policy is evaluated once, whatever the evaluation is called.
         """
         stage = f"eval-{name}"
         if not self.eval_tasks or self.run.stage(stage) is not None:
@@ -126,7 +115,7 @@ class Engine:
         settings = self.recipe.eval or Eval(holdout=1)
         sampling = {**self.recipe.sampling.body(), "temperature": settings.temperature}
         trajectories = await self.roll_out(
-            "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.endpoint()
+            "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.served.endpoint()
         )
         self.run.finish_stage(stage, {**figures(trajectories), "held_out": self.recipe.eval is not None})
 
@@ -157,7 +146,7 @@ class Engine:
                 f"Iteration {iteration}: roll out {counted(tasks, 'task')}, {counted(group, 'attempt')} each"
             )
             body = self.recipe.sampling.body()
-            trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.endpoint())
+            trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.served.endpoint())
             self.run.finish_stage(stage, figures(trajectories))
             return trajectories
         return self.run.trajectories("train", iteration)
@@ -172,12 +161,50 @@ class Engine:
         size = len(self.train_tasks)
         return [self.train_tasks[(start + i) % size] for i in range(min(count, size))]
 
-    async def train(self, name: str, trainer: Bound, trajectories: Sequence[Trajectory]) -> None:
-        """Train on the best of these, from the adapter so far; the new adapter becomes the policy."""
-        stage, target = f"train-{name}", self.run.folder / "checkpoints" / name
+    async def train_on_data(self) -> None:
+        """Train on the recipe's rows."""
+        stage, data, trainer = "train-data", self.inputs.data, self.plan.trainer
+        assert data is not None and trainer
         if self.run.stage(stage) is not None:
-            self._take(name)
-            return
+            return self._take("data")
+        rows, validation = (self.run.folder / "checkpoints" / f"{name}.jsonl" for name in ("data", "validation"))
+        count = write_data(data.rows, rows)
+        held = write_data(data.validation, validation) if data.validation is not None else 0
+        self.report.head(f"Train on {counted(count, 'row')}{f', validate on {held}' if held else ''}")
+        for note in data.notes:
+            self.report.say(f"  {note}")
+        await self._train("data", trainer, rows, validation=validation.resolve() if held else None)
+        self.run.finish_stage(stage, {"rows": count, "validation": held})
+
+    async def reinforce(self, trainer: Bound) -> None:
+        """A training that rolls out itself, as it goes."""
+        name = trainer.component.name
+        stage, loop = f"train-{name}", self.recipe.loop
+        if self.run.stage(stage) is not None:
+            return self._take(name)
+        self.report.head(f"Train with {name}: {counted(self.train_tasks, 'task')}, {loop.group_size} attempts each")
+        prompts = {t.id: t.messages for t in self.train_tasks}
+        if self.plan.single_turn:
+            prompts = await first_prompts(self.collector, await self.collector.agent(), self.train_tasks)
+        rows = self.run.folder / "checkpoints" / f"{name}.jsonl"
+        write_data(({"task": task, "prompt": prompt} for task, prompt in prompts.items()), rows)
+        self.run.add_tasks("train", self.train_tasks)
+        facts = {
+            "group_size": loop.group_size,
+            "sampling": self.recipe.sampling.body(),
+            "rewards": tuple((r.name, r.weight) for r in self.plan.rewards),
+            "single_turn": self.plan.single_turn,
+        }
+        await self._train(name, trainer, rows, prompts=prompts, rollouts=facts)
+        trajectories = self.run.trajectories("train")
+        self.run.finish_stage(f"rollout-{name}", figures(trajectories))
+        self.run.finish_stage(stage, {"rows": len(trajectories), "trajectories": len(trajectories)})
+
+    async def train(self, name: str, trainer: Bound, trajectories: Sequence[Trajectory]) -> None:
+        """Train on the best of these, from the checkpoint so far; the new one becomes the policy."""
+        stage = f"train-{name}"
+        if self.run.stage(stage) is not None:
+            return self._take(name)
         loop = self.recipe.loop
         keep = 1.0 if name == "warmup" else loop.keep_top  # demonstrations are all as good as they get
         chosen = choose(trajectories, min_reward=loop.min_reward, keep_top=keep, seed=self.recipe.seed)
@@ -190,48 +217,62 @@ class Engine:
             )
             self.run.finish_stage(stage, {"rows": 0})
             return
-        await self._train(stage, trainer, rows, target, name)
+        await self._train(name, trainer, rows)
         self.run.finish_stage(stage, {"rows": count, "trajectories": len(chosen)})
-        self.adapter = target
 
     def _threshold(self) -> str:
         least = self.recipe.loop.min_reward
         return "a positive reward" if least is None else f"a reward of {least:g}"
 
-    async def _train(self, stage: str, trainer: Bound, rows: Path, target: Path, name: str) -> None:
-        partial = target.with_name(f".{name}.partial")
+    async def _train(
+        self,
+        name: str,
+        trainer: Bound,
+        rows: Path,
+        *,
+        validation: Path | None = None,
+        prompts: Mapping[str, Any] | None = None,
+        rollouts: Mapping[str, Any] | None = None,
+    ) -> None:
+        """One training process, whose checkpoint becomes the policy."""
+        stage, target = f"train-{name}", self.run.folder / "checkpoints" / name
+        partial, work = target.with_name(f".{name}.partial").resolve(), target.with_name(f"{name}-steps").resolve()
         shutil.rmtree(partial, ignore_errors=True)
-        self.run.forget_metrics(stage)  # of a training that was killed
+        work.mkdir(parents=True, exist_ok=True)
         job = {
-            "model": self.prepared_model(),
-            "adapter": self.adapter.resolve() if self.adapter else None,
+            "model": self.served.model(),
+            "adapter": self.served.adapter.resolve() if self.served.adapter else None,
             "rows": rows.resolve(),
-            "output": partial.resolve(),
+            "validation": validation,
+            "output": partial,
+            "work": work,
             "seed": self.recipe.seed,
+            "rollouts": rollouts,
         }
+        if not rollouts or self.plan.single_turn:  # else the server is needed while it trains
+            await self.served.sleep()
         with self.report.stage("training", 1) as meter:
-
-            def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
-                self.run.log(stage, step, metrics)
-                self.tell("metrics_logged", stage=stage, step=step, metrics=metrics)
-                loss = f"loss {metrics['loss']:.3f}" if "loss" in metrics else ""
-                meter.step(loss, done=step, total=total)
-
+            live = Live(self.collector, self.served, stage, meter, self.train_tasks)
+            live.prompts = dict(prompts or {})
             await train(
-                trainer.component,
-                trainer.settings,
+                trainer,
                 job,
-                log=log,
+                live,
+                launch=self.recipe.launch,
                 output=self.run.folder / "logs" / f"{stage}.log",
                 timeout=self.recipe.loop.train_timeout,
             )
+        if self.recipe.launch.node_rank:
+            return
         if not partial.is_dir():
             raise TrainingError(f"trainer {trainer.component.name!r} wrote no checkpoint to its output folder")
         shutil.rmtree(target, ignore_errors=True)
         partial.rename(target)
+        self.served.take(target)
+        _tidy(work)
         losses = [m["loss"] for m in self.run.metrics() if m["stage"] == stage and "loss" in m]
         if losses:
-            self.report.say(f"  loss {losses[0]:.3f} -> {losses[-1]:.3f} in {len(losses)} steps")
+            self.report.say(f"  loss {losses[0]:.3f} -> {losses[-1]:.3f} in {counted(losses, 'logged step')}")
 
     async def train_stored(self) -> None:
         """Train on the newest iteration that the run has rolled out, without rolling out more."""
@@ -243,22 +284,22 @@ class Engine:
         name = f"iteration-{iteration}"
         if self.run.stage(f"train-{name}") is not None:
             raise TrainingError(f"run {self.run.id} was trained on iteration {iteration}, its newest, before")
-        for earlier in ("warmup", *(f"iteration-{i}" for i in range(1, iteration))):
-            self._take(earlier)
+        self.served.take(newest_checkpoint(self.run) or self.served.adapter)
         await self.train(name, self.plan.trainer, [t for t in stored if t.iteration == iteration])
 
     async def evaluate_newest(self) -> None:
-        """Evaluate the run's newest checkpoint, or the model itself where there is none."""
-        names = ["warmup", *(f"iteration-{i}" for i in range(1, self.recipe.loop.iterations + 1))]
-        trained = [policy for policy, name in enumerate(names, start=1) if self._take(name)]
-        await self.evaluate(names[trained[-1] - 1] if trained else "before", trained[-1] if trained else 0)
+        """Evaluate the run's newest checkpoint beside the model itself."""
+        await self.evaluate("before")
+        names = trained(self.run)
+        if names:
+            self._take(names[-1])
+            await self.evaluate(names[-1], self.checkpoints().index(names[-1]) + 1)
 
-    def _take(self, name: str) -> bool:
-        """Make a finished training's adapter the policy; whether there is one."""
+    def _take(self, name: str) -> None:
+        """Make a finished training's checkpoint the policy, if it made one."""
         done = self.run.stage(f"train-{name}")
         if done and done["rows"]:
-            self.adapter = self.run.folder / "checkpoints" / name
-        return bool(done and done["rows"])
+            self.served.take(self.run.folder / "checkpoints" / name)
 
     # -- rollouts -------------------------------------------------------------------------------------------------
 
@@ -269,58 +310,28 @@ class Engine:
         tasks: Sequence[Task],
         group_size: int,
         sampling: dict[str, Any],
-        endpoint: Endpoint,
+        endpoint: Any,
         model: str = "",
     ) -> list[Trajectory]:
         """Roll out and score what is not stored yet of this stage; all of the stage's trajectories come back."""
         # what failed, perhaps for want of a server, is tried again when a run goes on
-        stored = {t.id: t for t in self.run.trajectories(phase, iteration) if not t.failure}
+        stored = [t for t in self.run.trajectories(phase, iteration) if not t.failure]
         self.run.add_tasks(phase, tasks)
         attempts = [Attempt(t, phase, iteration, k) for t in tasks for k in range(group_size)]
-        runner = RolloutRunner(
-            await self.agent(),
-            self.plan.agent.component.name,
-            endpoint,
-            self.gateway,
-            self.recipe.rollout,
-            sampling,
-            model or f"{self.plan.model}{f' + {self.adapter.name}' if self.adapter else ''}",
-            (self.eval_spec if phase == "eval" else self.recipe.tasks).expose,
-        )
-        groups = Groups(attempts, stored.values())
-        finished: dict[str, Trajectory] = dict(stored)
-
-        async def score(group: Sequence[Item]) -> None:
-            scored = await self.scorer.score(group)
-            self.run.add(scored)
-            for trajectory in scored:
-                finished[trajectory.id] = trajectory
-                means.add(trajectory)
-                meter.step(str(means))
-                self.tell("rollout_finished", trajectory=trajectory)
-
-        means = RunningMeans(t for t in stored.values() if t.scores)
+        spec = self.eval_spec if phase == "eval" else self.recipe.tasks
+        runner = await self.collector.runner(endpoint, sampling, model or self.served.name, spec.expose if spec else [])
+        means = RunningMeans(t for t in stored if t.scores)
         started = time.perf_counter()
         with self.report.stage("rollouts", len(attempts)) as meter:
-            meter.done = len(attempts) - len(groups.missing)
-            try:
-                async with aclosing(runner.run_all(groups.missing)) as rollouts, asyncio.TaskGroup() as scoring:
-                    for group in groups.whole():
-                        scoring.create_task(score(group))
-                    async for attempt, trajectory in rollouts:
-                        self.run.add([trajectory])
-                        finished[trajectory.id] = trajectory
-                        if whole := groups.add(attempt, trajectory):
-                            scoring.create_task(score(whole))
-            except BaseExceptionGroup as errors:  # one is enough to tell
-                raise errors.exceptions[0] from None
-        trajectories = [finished[a.id] for a in attempts]
+            meter.done = sum(a.id in {t.id for t in stored} for a in attempts)
+
+            def seen(trajectory: Trajectory) -> None:
+                means.add(trajectory)
+                meter.step(str(means))
+
+            trajectories = await self.collector.collect(runner, attempts, stored, seen)
         self._say_outcome(trajectories, time.perf_counter() - started)
-        if self.recipe.rollout.max_failures < 1 and all(t.failure for t in trajectories):
-            raise AgentError(f"all of the {len(trajectories)} rollouts failed, see above")
-        for name, counts in tally(trajectories).items():
-            if self.recipe.scoring.max_errors < 1 and counts.errors.total() == counts.count:
-                raise RewardError(f"reward {name!r} failed on all trajectories: {counts.last_error}")
+        self.collector.judge(trajectories)
         return trajectories
 
     def _say_outcome(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
@@ -341,14 +352,16 @@ class Engine:
                 )
 
 
-@asynccontextmanager
-async def open_backend(bound: Bound, model: str) -> AsyncIterator[Endpoint]:
-    """A backend's endpoint, started for this model."""
-    async with entered(bound, bound.function(model, **bound.settings)) as endpoint:
-        yield endpoint
+def _tidy(work: Path) -> None:
+    """Leave of a training's own folder only the checkpoints that one could go on from."""
+    for path in work.iterdir():
+        if not path.name.startswith("checkpoint-"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if not any(work.iterdir()):
+        work.rmdir()
 
 
-async def execute(plan: Plan, tasks: AllTasks, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
+async def execute(plan: Plan, inputs: Inputs, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
     """Execute a plan, all of it or one `stage` (rollout, train, eval); go on where a stopped run was.
 
     Returns the run's summary.
@@ -356,13 +369,19 @@ async def execute(plan: Plan, tasks: AllTasks, run: Run, report: Report, stage: 
     Raises:
         GuerdonError: what went wrong; all that was finished is in the store.
     """
-    train_set, eval_set = tasks
     for note in plan.notes:
         report.say(f"note: {note}")
     async with AsyncExitStack() as stack:
         scorer = stack.enter_context(Scorer(plan.rewards, plan.recipe.scoring))
         gateway = await stack.enter_async_context(serve_gateway())
-        engine = Engine(plan, run, report, scorer, gateway, stack, train_set.tasks, eval_set.tasks if eval_set else [])
+        served = Served(plan)
+        stack.push_async_callback(served.close)
+        served.take(plan.adapter)
+        collector = Collector(plan, run, report, scorer, gateway, stack)
+        train_set, held = inputs.tasks, inputs.held
+        engine = Engine(plan, run, report, collector, served, inputs)
+        engine.train_tasks = train_set.tasks if train_set else []
+        engine.eval_tasks = held.tasks if held else []
         if stage == "rollout":
             await engine.iteration(1)
         elif stage == "train":
@@ -375,7 +394,7 @@ async def execute(plan: Plan, tasks: AllTasks, run: Run, report: Report, stage: 
         if stage == run.info["stage"]:
             run.finish_stage("finished", {})
         summary = summarise(run)
-        engine.tell("run_finished", summary=summary)
+        collector.tell("run_finished", summary=summary)
     if summary["eval"]:
         report.head("Result")
         compare(report, summary["eval"])

@@ -97,7 +97,7 @@ def recipe_schema(plugins: Plugins | None = None) -> dict[str, Any]:
     schema: dict[str, Any] = _linked(Recipe.model_json_schema())
     definitions = schema.setdefault("$defs", {})
     for kind in KINDS:
-        if kind in ("models", "recipes"):
+        if kind in ("models", "recipes", "exporters"):
             continue
         components = [c for c in plugins.components if c.kind == kind]
         names = list(dict.fromkeys(c.name for c in components))

@@ -41,6 +41,11 @@ def register_trainers(register: Register) -> None:
 
 
 @hookspec
+def register_exporters(register: Register) -> None:
+    """Exporters: `(job: ExportJob, *, settings) -> None`, run in a process of their own; formats of `guerdon export`."""
+
+
+@hookspec
 def register_backends(register: Register) -> None:
     """Backends: async context managers `(model, *, settings)` that yield an `Endpoint`."""
 
@@ -75,4 +80,4 @@ def run_finished(run: str, summary: Mapping[str, Any]) -> None:
     """A run came to its end; `summary` is what `guerdon show RUN --json` prints."""
 
 
-KINDS = ("agents", "rewards", "trainers", "backends", "tasks", "models", "recipes")
+KINDS = ("agents", "rewards", "trainers", "exporters", "backends", "tasks", "models", "recipes")

@@ -13,12 +13,14 @@ import yaml
 from guerdon import __version__
 from guerdon.engine import execute
 from guerdon.errors import GuerdonError, RecipeError, StoreError, near_miss
+from guerdon.inputs import Inputs, read_inputs
 from guerdon.loading import Loaded, read_recipe
 from guerdon.packaged import packaged_recipes
 from guerdon.plugins import Plugins
+from guerdon.preflight import preflight
 from guerdon.registry import Registry
 from guerdon.report import Report
-from guerdon.resolve import AllTasks, Plan, check_trainable, read_all_tasks, resolve
+from guerdon.resolve import Plan, check_trainable, resolve
 from guerdon.score_io import Output
 from guerdon.score_row import added
 from guerdon.scoring import Scorer
@@ -61,7 +63,9 @@ def start(
     plan = resolve(loaded, registry)
     if not stage:
         check_trainable(plan)
-    tasks = read_all_tasks(plan)
+    inputs = read_inputs(plan)
+    if not stage:
+        plan.notes.extend(preflight(plan, inputs))
     name = Path(loaded.source.removeprefix("recipe ")).stem
     info = {
         "name": name,
@@ -73,7 +77,7 @@ def start(
     }
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
     run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
-    return _execute(plan, tasks, run, stage, quiet)
+    return _execute(plan, inputs, run, stage, quiet)
 
 
 def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False) -> dict[str, Any]:
@@ -90,7 +94,7 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     ]
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
-    return _execute(plan, read_all_tasks(plan), run, stage or run.info.get("stage", ""), quiet)
+    return _execute(plan, read_inputs(plan), run, stage or run.info.get("stage", ""), quiet)
 
 
 def _unfinished(runs: Path) -> Path:
@@ -108,7 +112,7 @@ def _unfinished(runs: Path) -> Path:
     raise StoreError(f"no run in {runs}/ is unfinished and idle")
 
 
-def _execute(plan: Plan, tasks: AllTasks, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
+def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
     report = Report(quiet=quiet)
     report.say(f"run {run.id}  (in {run.folder})")
     for plugin in plan.registry.plugins.broken:
@@ -116,7 +120,7 @@ def _execute(plan: Plan, tasks: AllTasks, run: Run, stage: str, quiet: bool) -> 
     with _log_to(report):
         try:
             with run.executing():
-                return asyncio.run(execute(plan, tasks, run, report, stage))
+                return asyncio.run(execute(plan, inputs, run, report, stage))
         except (KeyboardInterrupt, asyncio.CancelledError):
             report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.folder}")
             raise KeyboardInterrupt from None

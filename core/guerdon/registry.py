@@ -26,6 +26,7 @@ _SINGULAR = {
     "agents": "agent",
     "rewards": "reward",
     "trainers": "trainer",
+    "exporters": "exporter",
     "backends": "backend",
     "tasks": "task source",
     "models": "model",

@@ -85,20 +85,19 @@ class Report:
         return Meter(advance)
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-        table = Table(
-            title=title, title_justify="left", title_style="bold", box=None, pad_edge=False, padding=(0, 3, 0, 0)
-        )
+        table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
         for i, column in enumerate(columns):
             figures = all(isinstance(row[i], (int, float)) or is_figure(row[i]) for row in rows)
             table.add_column(column, justify="right" if i and figures else "left", no_wrap=i == 0)
         for row in rows:
             table.add_row(*[_escaped(str(cell)) for cell in row])
+        self.console.print(f"[bold]{_escaped(title)}[/bold]", soft_wrap=True)  # a Table's title is cut to its width
         self.console.print(table)
 
 
 def is_figure(cell: Any) -> bool:
     """Whether a cell begins as a number does, or is empty."""
-    return not str(cell) or str(cell)[0] in "-0123456789"
+    return not str(cell) or str(cell)[0] in "+-0123456789"
 
 
 def _escaped(text: str) -> str:
@@ -111,20 +110,38 @@ def compare(report: Report, evaluations: Mapping[str, Mapping[str, Any]]) -> Non
     """The table of a run's evaluations by name, on the same tasks side by side: the first and the newest."""
     names = list(evaluations)
     shown = [(name, evaluations[name]) for name in dict.fromkeys((names[0], names[-1]))]
-    both = len(shown) == 2
-    rewards = list(shown[-1][1]["rewards"])
-    rows = [["reward", *(number(f["reward"]) for _, f in shown)]]
-    for name in rewards:
+    newest = shown[-1][1]
+    failed = any(f["failed"] for _, f in shown)
+    rows = [["reward (failed left out)" if failed else "reward", *(_mean(f["reward"], f) for _, f in shown)]]
+    for name in newest["rewards"]:
         rows.append([f"  {name}", *(_reward_cell(f["rewards"].get(name), f["rollouts"]) for _, f in shown)])
     rows.append(["tool calls per task", *(number(f["tool_calls"]) for _, f in shown)])
     rows.append(["tokens per task", *(number(f["tokens"], 0) for _, f in shown)])
     rows.append(["failed rollouts", *(f"{f['failed']} of {f['rollouts']}" for _, f in shown)])
-    if any(f["failed"] for _, f in shown):
-        rows[0][0] = "reward (of those that did not fail)"
-    tasks = shown[-1][1]["tasks"]
-    what = "held-out task" if shown[-1][1].get("held_out", True) else "task"
-    title = counted(tasks, what) + (f", {shown[0][0]} and {shown[1][0]}" if both else "")
-    report.table(title, ["", *(name if both else "" for name, _ in shown)], rows)
+    title = counted(newest["tasks"], "held-out task" if newest.get("held_out", True) else "task")
+    title += f", {shown[0][0]} and {shown[1][0]}" if len(shown) == 2 else ""
+    title += " (95 % intervals in brackets)" if any(f.get("interval") for _, f in shown) else ""
+    report.table(title, ["", *(name if len(shown) == 2 else "" for name, _ in shown)], rows)
+    if change := newest.get("difference"):
+        _show_difference(report, change, names[-1])
+
+
+def _show_difference(report: Report, change: Mapping[str, Any], newest: str) -> None:
+    parts = {"reward": change, **{f"  {name}": c for name, c in change["rewards"].items()}}
+    if len(parts) == 2 and len({c["mean"] for c in parts.values()}) == 1:  # one reward, of weight 1
+        del parts[next(reversed(parts))]
+    report.say("")
+    report.table(
+        f"difference, over the {counted(change['tasks'], 'task')} that both have",
+        ["", f"{newest} - {change['from']}"],
+        [[name, _mean(c["mean"], c, "+")] for name, c in parts.items()],
+    )
+
+
+def _mean(value: float | None, figures: Mapping[str, Any], sign: str = "") -> str:
+    """'0.412 [0.386, 0.439]', or without an interval."""
+    ends = figures.get("interval")
+    return number(value, sign=sign) + (f" [{number(ends[0], sign=sign)}, {number(ends[1], sign=sign)}]" if ends else "")
 
 
 def _reward_cell(figures: Mapping[str, Any] | None, rollouts: int) -> str:
@@ -136,9 +153,9 @@ def _reward_cell(figures: Mapping[str, Any] | None, rollouts: int) -> str:
     return f"{number(figures['mean'])} ({figures['positive']} of {rollouts}{note})"
 
 
-def number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3, *, sign: str = "") -> str:
     """
-    >>> number(0.5), number(None)
-    ('0.500', '-')
+    >>> number(0.5), number(0.5, 1, sign="+"), number(None)
+    ('0.500', '+0.5', '-')
     """
-    return "-" if value is None else f"{value:.{digits}f}"
+    return "-" if value is None else f"{value:{sign}.{digits}f}"

@@ -9,14 +9,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import ComponentError, GuerdonError, PluginError, RewardError, TaskError, near_miss
-from guerdon.invoke import check_wants, is_async, shape
+from guerdon.errors import ComponentError, GuerdonError, PluginError, RewardError, StoreError, near_miss
+from guerdon.invoke import is_async, shape
 from guerdon.loading import Key, Loaded
 from guerdon.plugins import Component
-from guerdon.recipe import REWARD_KEYS, RewardUse, Tasks, Use
+from guerdon.recipe import REWARD_KEYS, RewardUse, Use
 from guerdon.registry import Registry, load, require_extra
 from guerdon.settings import SettingError, settings_model, validate
-from guerdon.tasks import TaskSet, hold_out, read_tasks
 
 
 @dataclass(frozen=True)
@@ -53,11 +52,22 @@ class Plan:
     trainer: Bound | None
     warmup_backend: Bound | None
     warmup_trainer: Bound | None
+    adapter: Path | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
     def recipe(self) -> Any:
         return self.loaded.recipe
+
+    @property
+    def rolls_out(self) -> bool:
+        """Whether the trainer asks for rollouts while it trains."""
+        return bool(self.trainer and getattr(self.trainer.function, "rolls_out", False))
+
+    @property
+    def single_turn(self) -> bool:
+        """Whether the agent asks the model once, without tools."""
+        return bool(getattr(self.agent.function, "single_turn", False))
 
 
 def resolve(loaded: Loaded, registry: Registry) -> Plan:
@@ -69,7 +79,7 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
     recipe, notes = loaded.recipe, list[str]()
 
     def bind(kind: str, use: Use, key: Key) -> Bound:
-        return _bind(kind, use, key, loaded, registry, notes)
+        return bind_component(kind, use, key, loaded, registry, notes)
 
     warmup = recipe.loop.warmup
     trainer = bind("trainers", recipe.trainer, ("trainer",)) if recipe.trainer else None
@@ -89,12 +99,60 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
         trainer,
         bind("backends", warmup.backend, ("loop", "warmup", "backend")) if warmup else None,
         warmup_trainer,
+        _adapter(loaded),
         notes,
     )
+    _check_rolling_out(plan)
     _check_model(recipe.model, ("model",), loaded, registry)
     if warmup and warmup.model:
         _check_model(warmup.model, ("loop", "warmup", "model"), loaded, registry)
     return plan
+
+
+FITTING = {"group_size", "train_timeout"}
+"""What of `loop` is for a trainer that rolls out itself."""
+
+
+def _check_rolling_out(plan: Plan) -> None:
+    """A trainer that rolls out takes tasks, and no loop around it."""
+    if not plan.rolls_out:
+        return
+    assert plan.trainer
+    loaded, name = plan.loaded, plan.trainer.component.name
+    recipe = loaded.recipe
+    if recipe.data:
+        raise loaded.error(
+            ("data",),
+            f"trainer {name!r} learns from its own rollouts: train on data by sft, then go on with adapter: RUN",
+        )
+    for key in sorted(recipe.loop.model_fields_set - FITTING):
+        raise loaded.error(
+            ("loop", key), f"is for trainers that learn from finished rollouts; {name!r} rolls out while it trains"
+        )
+
+
+def _adapter(loaded: Loaded) -> Path | None:
+    """The checkpoint to go on from: the folder of an adapter or a model, or a run's newest."""
+    given = loaded.recipe.adapter
+    if given is None:
+        return None
+    from guerdon.checkpoints import newest_checkpoint
+    from guerdon.store import Run, find_run
+
+    folder = loaded.folder / Path(given).expanduser()
+    if any((folder / name).is_file() for name in ("adapter_config.json", "config.json")):
+        return folder.resolve()
+    try:
+        run = Run(folder if (folder / "run.json").is_file() else find_run(Path(loaded.recipe.runs), given))
+    except StoreError as error:
+        raise loaded.error(("adapter",), f"{given!r} is no folder of an adapter or a model; and {error}") from error
+    try:
+        found = newest_checkpoint(run)
+    finally:
+        run.close()
+    if found is None:
+        raise loaded.error(("adapter",), f"run {run.id} has trained nothing: it has no checkpoint")
+    return found.resolve()
 
 
 def check_trainable(plan: Plan) -> None:
@@ -112,7 +170,7 @@ def check_trainable(plan: Plan) -> None:
         )
 
 
-def _bind(kind: str, use: Use, key: Key, loaded: Loaded, registry: Registry, notes: list[str]) -> Bound:
+def bind_component(kind: str, use: Use, key: Key, loaded: Loaded, registry: Registry, notes: list[str]) -> Bound:
     try:
         component = registry.find(kind, use.ref)
         require_extra(component)
@@ -164,7 +222,7 @@ def _rewards(loaded: Loaded, registry: Registry, notes: list[str]) -> Iterable[B
     names: dict[str, int] = {}
     for i, use in enumerate(loaded.recipe.rewards):
         key = ("rewards", i)
-        bound = _bind("rewards", use, key, loaded, registry, notes)
+        bound = bind_component("rewards", use, key, loaded, registry, notes)
         if use.name in names:
             raise loaded.error(
                 key, f"two rewards are called {use.name!r}: give one a name of its own, {use.ref}: {{label: NAME}}"
@@ -212,60 +270,3 @@ def model_path(plan: Plan, model: str) -> str:
         return str(load(component)())
     local = plan.loaded.folder / Path(model).expanduser()
     return str(local.resolve()) if local.is_dir() else model
-
-
-AllTasks = tuple[TaskSet, TaskSet | None]
-
-
-def read_all_tasks(plan: Plan) -> AllTasks:
-    """The tasks to train on and those to evaluate on.
-
-    Raises:
-        RecipeError: a row is wrong, with its file and line, or a reward asks for a column that there is not.
-    """
-    recipe = plan.recipe
-    train = _read(plan, recipe.tasks, ("tasks",))
-    held: TaskSet | None = None
-    if recipe.eval and recipe.eval.tasks:
-        held = _read(plan, recipe.eval.tasks, ("eval", "tasks"))
-    elif recipe.eval:
-        try:
-            left, kept = hold_out(train.tasks, recipe.eval, recipe.seed)
-        except TaskError as error:
-            raise plan.loaded.error(("eval", "holdout"), str(error)) from error
-        train, held = TaskSet(left, train.columns), TaskSet(kept, train.columns)
-    for i, reward in enumerate(plan.rewards):
-        for tasks in filter(None, (train, held)):
-            try:
-                check_wants(reward.function, [str(c) for c in tasks.tasks[0].fields])
-            except RewardError as error:
-                raise plan.loaded.error(("rewards", i), f"reward {reward.name!r}: {error}") from error
-    _warn(plan, train, held)
-    return train, held
-
-
-def _warn(plan: Plan, train: TaskSet, held: TaskSet | None) -> None:
-    """Note what is allowed and hardly meant."""
-    recipe = plan.recipe
-    if held and plan.trainer:
-        known = {t.text for t in train.tasks}
-        shared = sum(t.text in known for t in held.tasks)
-        if shared:
-            plan.notes.append(f"{shared} of the {len(held.tasks)} tasks to evaluate on are trained on too")
-    if recipe.loop.iterations > 1 and not plan.trainer:
-        plan.notes.append("there is no trainer: every iteration rolls out with the same model")
-    if plan.trainer and recipe.loop.group_size > 1 and recipe.sampling.temperature == 0:
-        plan.notes.append("sampling.temperature is 0: the attempts at a task will all be the same")
-    if recipe.loop.warmup and recipe.loop.warmup.tasks > len(train.tasks):
-        plan.notes.append(f"loop.warmup.tasks asks for {recipe.loop.warmup.tasks} tasks, there are {len(train.tasks)}")
-
-
-def _read(plan: Plan, spec: Tasks, key: Key) -> TaskSet:
-    source = None
-    if spec.source:
-        bound = _bind("tasks", spec.source, (*key, "source"), plan.loaded, plan.registry, plan.notes)
-        source = lambda: bound.function(**bound.settings)  # noqa: E731
-    try:
-        return read_tasks(spec, folder=plan.loaded.folder, seed=plan.recipe.seed, source=source)
-    except TaskError as error:
-        raise plan.loaded.error(key, str(error)) from error

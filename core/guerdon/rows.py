@@ -75,6 +75,32 @@ def _id_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
         yield {"input_ids": ids, "labels": labels}
 
 
+def sequence(trajectory: Trajectory) -> dict[str, Any]:
+    """A trajectory as one sequence of token ids, for a policy gradient.
+
+    `prompt_ids` is the first prompt; `completion_ids` all that follows, with `mask` 1 where the model sampled and 0 for
+    tool results and the template's tokens, and `logprobs` (0 where masked). Where a turn's prompt does not extend what
+    came before, the sequence begins there: the earlier turns' tokens are context then, not learnt. Without ids, empty.
+    """
+    prompt: list[int] = []
+    ids: list[int] = []
+    mask: list[int] = []
+    logprobs: list[float] = []
+    for turn in trajectory.turns:
+        asked, reply = list(turn.prompt_ids), list(turn.reply_ids)
+        if not asked or not reply:
+            return {"prompt_ids": [], "completion_ids": [], "mask": [], "logprobs": []}
+        whole = prompt + ids
+        if not prompt or asked[: len(whole)] != whole:
+            prompt, ids, mask, logprobs = asked, [], [], []
+        between = asked[len(prompt) + len(ids) :]
+        ids += between + reply
+        mask += [0] * len(between) + [1] * len(reply)
+        sampled = list(turn.logprobs) if len(turn.logprobs) == len(reply) else [0.0] * len(reply)
+        logprobs += [0.0] * len(between) + sampled
+    return {"prompt_ids": prompt, "completion_ids": ids, "mask": mask, "logprobs": logprobs}
+
+
 def _message_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
     tools = list(trajectory.tools)
     before: list[Message] = []

@@ -1,7 +1,8 @@
 """A component's settings: the keyword-only parameters of its function, validated from the signature.
 
-A function may carry `renamed`, a mapping from names that its settings once had (or have in other libraries) to today's:
-they are translated, with a note.
+A function may carry traits (`guerdon.traits`): `renamed`, from names that its settings once had (or have in other
+libraries) to today's, which are translated with a note; and `elsewhere`, from names that users may expect here to where
+in the recipe they are.
 """
 
 import contextlib
@@ -72,7 +73,10 @@ def validate(
     """
     known = _parameters(function)
     given = _translate(what, function, given, known, notes if notes is not None else [])
+    elsewhere: Mapping[str, str] = getattr(function, "elsewhere", {})
     for name in given:
+        if name not in known and name in elsewhere:
+            raise SettingError(f"{what} has no setting {name!r}: in a recipe it is {elsewhere[name]}", (name,))
         if name not in known:
             raise SettingError(f"{what} has no setting {name!r}.{_instead(name, function, known)}", (name,))
     try:

@@ -181,9 +181,16 @@ class Run:
                 (time.time(), stage, step, json.dumps(dict(metrics))),
             )
 
-    def forget_metrics(self, stage: str) -> None:
+    def forget_metrics(self, stage: str, step: int) -> None:
+        """Drop a stage's figures from this step on, for 0 those of step 0 alone."""
+        which = "step >= ?" if step else "step = ?"
         with _clear_errors(self.folder), self._db:
-            self._db.execute("delete from metrics where stage = ?", (stage,))
+            self._db.execute(f"delete from metrics where stage = ? and {which}", (stage, step))
+
+    def forget_trajectories(self, phase: str, iteration: int) -> None:
+        """Drop a phase's trajectories from this iteration on."""
+        with _clear_errors(self.folder), self._db:
+            self._db.execute("delete from trajectories where phase = ? and iteration >= ?", (phase, iteration))
 
     def metrics(self) -> list[dict[str, Any]]:
         found = self._db.execute("select at, stage, step, data from metrics order by id")

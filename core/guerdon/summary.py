@@ -1,9 +1,10 @@
 """A run in figures: what its trajectories came to, stage by stage."""
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from guerdon.intervals import difference, interval
 from guerdon.report import number
 from guerdon.store import Run
 from guerdon.tally import tally
@@ -11,19 +12,35 @@ from guerdon.trajectory import Trajectory
 
 
 def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
-    """What a stage's trajectories came to."""
+    """What a stage's trajectories came to; those of an evaluation with their scores `by_task`, to be compared."""
     good = [t for t in trajectories if not t.failure]
-    rewards = [t.reward for t in good if t.reward is not None]
-    return {
+    scores = by_task(good)
+    rewards = {name: counts.to_json() for name, counts in tally(trajectories).items()}
+    means = [t.reward for t in good if t.reward is not None]
+    found = {
         "tasks": len({t.task_id for t in trajectories}),
         "rollouts": len(trajectories),
         "failed": len(trajectories) - len(good),
-        "reward": statistics.fmean(rewards) if rewards else None,
-        "rewards": {name: counts.to_json() for name, counts in tally(trajectories).items()},
+        "reward": statistics.fmean(means) if means else None,
+        "interval": interval(scores["reward"]),
+        "rewards": {
+            n: {**counts, "interval": interval(scores.get(f"rewards.{n}", {}))} for n, counts in rewards.items()
+        },
         "tool_calls": statistics.fmean([t.tool_calls for t in good]) if good else None,
         "tokens": statistics.fmean([t.reply_tokens for t in good]) if good else None,
         "seconds": sum(t.seconds for t in trajectories),
     }
+    return {**found, "by_task": scores} if any(t.phase == "eval" for t in trajectories) else found
+
+
+def by_task(trajectories: Iterable[Trajectory]) -> dict[str, dict[str, list[float]]]:
+    """The scores of each task's attempts, for the `reward` and for each of the rewards (`rewards.NAME`)."""
+    found: dict[str, dict[str, list[float]]] = {"reward": {}}
+    for t in trajectories:
+        for name, value in (("reward", t.reward), *((f"rewards.{n}", s.value) for n, s in t.scores.items())):
+            if value is not None:
+                found.setdefault(name, {}).setdefault(t.task_id, []).append(value)
+    return found
 
 
 class RunningMeans:
@@ -56,7 +73,23 @@ def summarise(run: Run) -> dict[str, Any]:
     return {
         "run": run.id,
         "finished": "finished" in stages,
-        "eval": {n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")},
+        "eval": compared({n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")}),
         "rollouts": {n.removeprefix("rollout-"): d for n, d in stages.items() if n.startswith("rollout-")},
         "training": {n.removeprefix("train-"): d for n, d in stages.items() if n.startswith("train-")},
     }
+
+
+def compared(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Evaluations in order, without their scores by task; each after the first with its `difference` from that one."""
+    found: dict[str, dict[str, Any]] = {}
+    first: Mapping[str, Any] = {}
+    for name, data in evaluations.items():
+        scores = data.get("by_task", {})
+        found[name] = {key: value for key, value in data.items() if key != "by_task"}
+        if found and first:
+            changes = {n: change for n in scores if (change := difference(first.get(n, {}), scores[n]))}
+            rewards = {n.removeprefix("rewards."): c for n, c in changes.items() if n != "reward"}
+            if "reward" in changes:
+                found[name]["difference"] = {"from": next(iter(found)), **changes["reward"], "rewards": rewards}
+        first = first or scores
+    return found

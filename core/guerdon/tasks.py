@@ -1,25 +1,23 @@
 """Read tasks: files, hub data sets, Python functions and plugins' sources, as `Task` records."""
 
-import csv
-import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guerdon.errors import TaskError, counted, near_miss
 from guerdon.recipe import Eval, Tasks
+from guerdon.sources import Row, Rows, file_rows, hub_rows, kind
 from guerdon.task import Task, reference
-
-Row = Mapping[str, Any]
-Rows = Iterator[tuple[str, Row]]  # where the row stands, for messages; and the row
 
 USUAL = {
     "id": ("id", "task_id", "uid"),
     "prompt": ("prompt", "question", "problem", "input", "query", "instruction", "messages"),
     "answer": ("answer", "target", "final_answer", "expected", "ground_truth", "reference"),
 }
+
+_file_rows = file_rows
 
 
 @dataclass(frozen=True)
@@ -49,7 +47,7 @@ def read_tasks(spec: Tasks, *, folder: Path, seed: int, source: Callable[[], Ite
     enough = spec.limit if spec.shuffle is False else None
     for number, (place, row) in enumerate(rows):
         if not isinstance(row, Mapping):
-            raise TaskError(f"{place}: a task is a mapping of columns to values, not {_kind(row)}")
+            raise TaskError(f"{place}: a task is a mapping of columns to values, not {kind(row)}")
         if not columns:
             columns = _columns(row, spec.fields, place)
             _check_exposed(spec.expose, columns, row)
@@ -87,101 +85,12 @@ def hold_out(tasks: Sequence[Task], spec: Eval, seed: int) -> tuple[list[Task], 
 def _rows(spec: Tasks, folder: Path, source: Callable[[], Iterable[Row]] | None) -> tuple[str, Rows]:
     if spec.path is not None:
         path = (folder / Path(spec.path).expanduser()).resolve()
-        return str(path), _file_rows(path)
+        return str(path), file_rows(path)
     if spec.dataset is not None:
-        return spec.dataset, _hub_rows(spec)
+        return spec.dataset, hub_rows(spec.dataset, spec.subset, spec.split)
     assert source is not None
     name = spec.source.ref if spec.source else "tasks"
     return name, _source_rows(name, source)
-
-
-def _file_rows(path: Path) -> Rows:
-    readers = {".jsonl": _jsonl, ".ndjson": _jsonl, ".json": _json, ".csv": _csv, ".parquet": _parquet}
-    reader = readers.get(path.suffix.lower())
-    if reader is None:
-        raise TaskError(f"{path}: tasks are read from {', '.join(readers)}, not from {path.suffix or 'such'} files")
-    if not path.is_file():
-        beside = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-        raise TaskError(f"there is no file {path}.{near_miss(path.name, beside, listing=False)}")
-    if path.stat().st_size == 0:
-        raise TaskError(f"{path}: the file is empty")
-    return reader(path)
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as error:
-                raise TaskError(
-                    f"{path}, line {number}: not UTF-8 (byte {error.start + 1} is 0x{line[error.start]:02x}); "
-                    f"convert it, e.g. iconv -f latin1 -t utf-8"
-                ) from None
-
-
-def _jsonl(path: Path) -> Rows:
-    for number, line in _lines(path):
-        if line.strip():
-            try:
-                yield f"{path}, line {number}", json.loads(line)
-            except json.JSONDecodeError as error:
-                raise TaskError(f"{path}, line {number}, column {error.colno}: not valid JSON: {error.msg}") from None
-            except RecursionError:
-                raise TaskError(f"{path}, line {number}: not readable JSON: it is nested too deeply") from None
-
-
-def _json(path: Path) -> Rows:
-    text = "".join(line for _, line in _lines(path))
-    try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise TaskError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
-    except RecursionError:
-        raise TaskError(f"{path}: not readable JSON: it is nested too deeply") from None
-    if not isinstance(data, list):
-        raise TaskError(f"{path}: a JSON file of tasks holds a list of objects, not {_kind(data)}")
-    return ((f"{path}, item {i}", row) for i, row in enumerate(data))
-
-
-def _csv(path: Path) -> Rows:
-    reader = csv.reader((line for _, line in _lines(path)), strict=True)
-    try:
-        header = next(reader)
-        for row in reader:
-            if not row:
-                continue
-            if len(row) != len(header):
-                raise TaskError(
-                    f"{path}, line {reader.line_num}: {len(row)} columns where the header has {len(header)}"
-                )
-            yield f"{path}, line {reader.line_num}", dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise TaskError(f"{path}, line {reader.line_num}: not valid CSV: {error}") from None
-
-
-def _parquet(path: Path) -> Rows:
-    try:
-        import pyarrow.parquet as parquet
-    except ImportError:
-        raise TaskError(f"{path}: reading parquet needs pyarrow: pip install 'guerdon[data]'") from None
-    try:
-        table = parquet.read_table(path)
-    except Exception as error:  # pyarrow has a dozen kinds
-        raise TaskError(f"{path}: not a readable parquet file: {error}") from None
-    return ((f"{path}, row {i}", row) for i, row in enumerate(table.to_pylist()))
-
-
-def _hub_rows(spec: Tasks) -> Rows:
-    try:
-        from datasets import load_dataset
-    except ImportError:
-        raise TaskError(f"data set {spec.dataset!r}: needs datasets: pip install 'guerdon[data]'") from None
-    try:
-        data = load_dataset(spec.dataset, spec.subset, split=spec.split)
-    except Exception as error:  # network, names, splits, scripts: each with a class of its own
-        raise TaskError(f"data set {spec.dataset!r} cannot be loaded: {type(error).__name__}: {error}") from None
-    return ((f"{spec.dataset}, row {i}", row) for i, row in enumerate(data))
 
 
 def _source_rows(name: str, source: Callable[[], Iterable[Row]]) -> Rows:
@@ -228,7 +137,7 @@ def _task(row: Row, columns: Mapping[str, str], number: int, place: str) -> Task
             raise TaskError(f"{place}: the column {column!r} ({part}) is missing")
     prompt = row[columns["prompt"]]
     if not isinstance(prompt, str) and not _is_conversation(prompt):
-        raise TaskError(f"{place}: the prompt is text or a list of messages, not {_kind(prompt)}")
+        raise TaskError(f"{place}: the prompt is text or a list of messages, not {kind(prompt)}")
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise TaskError(f"{place}: the prompt is empty")
     answer = reference(row[columns["answer"]]) if "answer" in columns else None
@@ -238,7 +147,3 @@ def _task(row: Row, columns: Mapping[str, str], number: int, place: str) -> Task
 
 def _is_conversation(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(m, Mapping) and "role" in m for m in value)
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"

@@ -1,34 +1,94 @@
-"""The training process: `python -m guerdon.trainer_process`, one job and out.
+"""A training process: `python -m guerdon.trainer_process`, one job and out.
 
-The order comes on stdin, figures go to the original stdout; all that the libraries print goes to stderr, a log file.
+It connects to the engine's socket, named in GUERDON_TRAINER, gets its order there, and reports there. Of several
+processes that a launcher started, each connects and gets the same order; what they report is the main one's.
 """
 
 import os
+import queue
 import signal
+import socket
 import sys
 import threading
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
-from guerdon.worker import own_pipes, receive, send
+from guerdon.worker import receive, send
+
+
+class Line:
+    """The process's side of the connection. When the engine goes, this process goes too."""
+
+    def __init__(self, address: str) -> None:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(address)
+        self._in, self._out = connection.makefile("rb"), connection.makefile("wb")
+        self._answers: queue.Queue[Any] = queue.Queue()
+        self._lock = threading.Lock()
+        self.order = receive(self._in)
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def tell(self, *message: Any) -> None:
+        with self._lock:
+            send(self._out, message)
+
+    def ask(self, *message: Any) -> Any:
+        self.tell(*message)
+        return self._answers.get()
+
+    def _listen(self) -> None:
+        try:
+            while True:
+                self._answers.put(receive(self._in))
+        except (EOFError, OSError):
+            os.killpg(0, signal.SIGKILL)
+
+
+class LiveRollouts:
+    """`guerdon.training.Rollouts`, by the engine's hands."""
+
+    def __init__(self, line: Line, facts: Mapping[str, Any]) -> None:
+        self.group_size: int = facts["group_size"]
+        self.sampling: Mapping[str, Any] = facts["sampling"]
+        self.rewards: tuple[tuple[str, float], ...] = facts["rewards"]
+        self.single_turn: bool = facts["single_turn"]
+        self._line = line
+
+    def generate(self, tasks: Sequence[str], checkpoint: Path | None, step: int) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._line.ask("generate", list(tasks), checkpoint, step)
+        return answer
+
+    def score(self, items: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
+        answer: list[dict[str, Any]] = self._line.ask("score", list(items), step)
+        return answer
 
 
 def main() -> int:
-    orders, out = own_pipes()
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
-    trainer, settings, job = receive(orders)
-    threading.Thread(target=_end_with_parent, args=(orders.fileno(),), daemon=True).start()
+    line = Line(os.environ["GUERDON_TRAINER"])
+    trainer, settings, job = line.order
+    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
     from guerdon.errors import GuerdonError
     from guerdon.registry import load, missing
     from guerdon.training import TrainingJob
 
     def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
-        send(out, ("log", step, total, {name: float(value) for name, value in metrics.items()}))
+        if rank == 0:
+            line.tell("log", step, total, {name: float(value) for name, value in metrics.items()})
 
+    def say(text: str) -> None:
+        if rank == 0:
+            line.tell("say", text)
+
+    rollouts = job.pop("rollouts", None)
+    if rollouts is not None:
+        job["rollouts"] = LiveRollouts(line, rollouts)
     error = ""
     try:
-        load(trainer)(TrainingJob(**job, log=log), **settings)
+        load(trainer)(TrainingJob(**job, log=log, say=say, main=rank == 0, world=world), **settings)
     except GuerdonError as raised:
         error = str(raised)
     except ImportError as raised:
@@ -37,13 +97,9 @@ def main() -> int:
     except Exception as raised:
         error = f"trainer {trainer.name!r} failed: {type(raised).__name__}: {raised}"
         traceback.print_exc()
-    send(out, ("done", error))
+    sys.stdout.flush()
+    line.tell("done", error, rank == 0)
     return 1 if error else 0
-
-
-def _end_with_parent(orders: int) -> None:
-    os.read(orders, 1)  # nothing more is sent: it returns when the other side has gone
-    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,19 @@ import os
 import pickle
 import signal
 import sys
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from guerdon.errors import TrainingError
-from guerdon.plugins import Component
+from guerdon.errors import GuerdonError, TrainingError
 from guerdon.recipe import Launch
+from guerdon.traits import attribute
 from guerdon.worker import HEADER
+
+if TYPE_CHECKING:
+    from guerdon.resolve import Bound
 
 END_SECONDS = 30.0
 """For a training process to end after its last word."""
@@ -108,60 +112,164 @@ class Facts:
     single_turn: bool = False
 
 
+class Service(Protocol):
+    """What the engine does for a training process: shows and keeps what it reports, and rolls out for it."""
+
+    def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None: ...
+
+    def say(self, text: str) -> None: ...
+
+    async def generate(self, tasks: Sequence[str], checkpoint: Path | None, step: int) -> list[dict[str, Any]]: ...
+
+    async def score(self, items: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]: ...
+
+
+ASKED = ("generate", "score")
+"""What of a service a training process waits for."""
+
+
 async def train(
-    trainer: Component, settings: Mapping[str, Any], job: Mapping[str, Any], *, log: Log, output: Path, timeout: float
+    trainer: "Bound", job: Mapping[str, Any], service: Service, *, launch: Launch, output: Path, timeout: float
 ) -> None:
-    """Run a trainer in its own process. `job` is a `TrainingJob` without its log; `output` takes what the process
-    prints.
+    """Run a trainer in a process of its own, or in as many as `launch` says. `job` is a `TrainingJob` without what
+    the process itself adds; `output` takes what the processes print.
 
     Raises:
         TrainingError: it failed, ended without a word, or took longer than `timeout` seconds.
+        GuerdonError: the service failed.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("wb") as printed:
+    words, environment = launcher(trainer, launch)
+    talk = _Talk((trainer.component, dict(trainer.settings), dict(job)), service)
+    with output.open("ab") as printed, tempfile.TemporaryDirectory(prefix="guerdon-") as folder:
+        start = printed.tell()
+        address = Path(folder) / "trainer"
+        server = await asyncio.start_unix_server(talk.serve, address)
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
+            *words,
             "guerdon.trainer_process",
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=printed,
             stderr=printed,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path)},
+            env={
+                **os.environ,
+                **environment,
+                "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path),
+                "GUERDON_TRAINER": str(address),
+            },
             start_new_session=True,  # Ctrl-C is for the engine, which then ends the trainer
         )
+        over = {asyncio.create_task(process.wait()), asyncio.create_task(talk.ended.wait())}
         try:
             async with asyncio.timeout(timeout):
-                said = await _follow(process, (trainer, dict(settings), dict(job)), log)
+                await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
             code = await _ended(process, END_SECONDS)
         except TimeoutError:
-            raise TrainingError(f"training took longer than {timeout:g} s and was stopped; its log: {output}") from None
+            advice = _advice(trainer, output, start, None, timeout)
+            raise TrainingError(
+                f"training took longer than {timeout:g} s and was stopped; its log: {output}{advice}"
+            ) from None
         finally:
             if process.returncode is None:
                 await _stop(process)
-    if said is None:
+            for waiting in over:
+                waiting.cancel()
+            server.close()
+            await talk.close()
+    if talk.failure:
+        raise talk.failure
+    if talk.said is None or (code and not talk.said):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        hint = " (out of memory is the usual cause: a smaller batch_size or max_length helps)" if code == -9 else ""
-        raise TrainingError(f"the training process {how}{hint}; the end of {output}:\n{tail(output)}")
-    if said:
-        raise TrainingError(f"{said}\n  its log: {output}")
+        raise TrainingError(
+            f"the training process {how}; the end of {output}:\n{tail(output, start)}"
+            f"{_advice(trainer, output, start, code, None)}"
+        )
+    if talk.said:
+        raise TrainingError(f"{talk.said}\n  its log: {output}{_advice(trainer, output, start, 0, None)}")
 
 
-async def _follow(process: asyncio.subprocess.Process, order: Any, log: Log) -> str | None:
-    """Send the order, hand on what is logged; the error at the end, '' for none, `None` when it just stopped."""
-    assert process.stdin and process.stdout
-    data = pickle.dumps(order)
-    with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-        process.stdin.write(HEADER.pack(len(data)) + data)
-        await process.stdin.drain()
-        while True:
-            (size,) = HEADER.unpack(await process.stdout.readexactly(HEADER.size))
-            kind, *rest = pickle.loads(await process.stdout.readexactly(size))
-            if kind == "log":
-                log(*rest)
-            else:
-                error: str = rest[0]
-                return error
-    return None
+def launcher(trainer: "Bound", launch: Launch) -> tuple[list[str], dict[str, str]]:
+    """The words of the command that comes before the module, and the environment.
+
+    Raises:
+        TrainingError: the trainer runs in one process only.
+    """
+    if launch.world == 1:
+        return [sys.executable, "-m"], {}
+    if not (target := getattr(trainer.function, "launcher", "")):
+        raise TrainingError(f"trainer {trainer.component.name!r} runs in one process: leave `launch` out")
+    words, environment = attribute(target)(launch, trainer.settings)
+    return words, environment
+
+
+class _Talk:
+    """The engine's side of the connections from a training's processes.
+
+    Each gets the order when it connects. `said` is how it ended: '' well, else an error; `None` when none has said.
+    """
+
+    def __init__(self, order: Any, service: Service) -> None:
+        self.said: str | None = None
+        self.failure: GuerdonError | None = None
+        self.ended = asyncio.Event()
+        self._order = order
+        self._service = service
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        try:
+            await self._put(writer, self._order)
+            while True:
+                (size,) = HEADER.unpack(await reader.readexactly(HEADER.size))
+                kind, *rest = pickle.loads(await reader.readexactly(size))
+                if kind in ASKED:
+                    await self._put(writer, await getattr(self._service, kind)(*rest))
+                elif kind == "done":
+                    self._done(*rest)
+                else:
+                    getattr(self._service, kind)(*rest)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except GuerdonError as error:
+            self._fail(error)
+        except Exception as error:
+            self._fail(TrainingError(f"while the trainer was served: {type(error).__name__}: {error}"))
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def close(self) -> None:
+        """What a process that has ended said is still read; then the connections are closed."""
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=1.0)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _put(self, writer: asyncio.StreamWriter, value: Any) -> None:
+        data = pickle.dumps(value)
+        writer.write(HEADER.pack(len(data)) + data)
+        await writer.drain()
+
+    def _done(self, error: str, last: bool) -> None:
+        """One process is through; the first error counts, and all is well when the main one says so."""
+        self.said = self.said or error
+        if last or error:
+            self.ended.set()
+
+    def _fail(self, error: GuerdonError) -> None:
+        self.failure = self.failure or error
+        self.ended.set()
+
+
+def _advice(trainer: "Bound", output: Path, start: int, code: int | None, timeout: float | None) -> str:
+    """What the trainer itself makes of a failure, by the end of its log."""
+    target = getattr(trainer.function, "advice", "")
+    said = attribute(target)(tail(output, start, 200), code, trainer.settings, timeout) if target else ""
+    return f"\n{said}" if said else ""
 
 
 async def _ended(process: asyncio.subprocess.Process, seconds: float) -> int:
@@ -185,7 +293,9 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def tail(path: Path, lines: int = 15) -> str:
-    """The last lines of a log, indented."""
-    text = path.read_text(errors="replace").splitlines()[-lines:]
+def tail(path: Path, start: int = 0, lines: int = 15) -> str:
+    """The last lines of a log from byte `start` on, indented."""
+    with path.open("rb") as file:
+        file.seek(start)
+        text = file.read().decode(errors="replace").splitlines()[-lines:]
     return "\n".join(f"  | {line}" for line in text)

@@ -1,10 +1,12 @@
 """What a component says of itself beside its settings: attributes of its function, set by one decorator.
 
-    @traits(renamed={"lr": "learning_rate"}, preflight="my_trainer.preflight:preflight")
-    def my_trainer(job: TrainingJob, *, learning_rate: float = 1e-4) -> None: ...
+@traits(renamed={"lr": "learning_rate"}, preflight="my_trainer.preflight:preflight")
+def my_trainer(job: TrainingJob, *, learning_rate: float = 1e-4) -> None: ...
 """
 
 from collections.abc import Callable, Mapping
+from importlib import import_module
+from operator import attrgetter
 from typing import Any, TypeVar
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -18,6 +20,7 @@ def traits(
     preflight: str | None = None,
     preview: str | None = None,
     launcher: str | None = None,
+    advice: str | None = None,
     serves_adapters: bool | None = None,
     single_turn: bool | None = None,
 ) -> Callable[[F], F]:
@@ -30,6 +33,8 @@ def traits(
         preflight: Of a trainer: "module:function", `(settings, facts) -> notes`, run before anything else is.
         preview: Of a trainer: "module:function", `(model, rows, settings) -> [PreviewRow]`, rows as it will see them.
         launcher: Of a trainer: "module:function", `(launch, settings) -> (command, environment)` for many processes.
+        advice: Of a trainer: "module:function", `(log, code, settings, timeout) -> text`, what to change on failure:
+            by the end of its log, its exit code (`None` when it took longer than `timeout` seconds).
         serves_adapters: Of a backend: whether it can answer with an adapter that was trained here; true by default.
         single_turn: Of an agent: it asks the model once, without tools.
     """
@@ -41,3 +46,13 @@ def traits(
         return function
 
     return note
+
+
+def attribute(target: str) -> Any:
+    """What "module:attribute" names.
+
+    >>> attribute("math:floor")(1.5)
+    1
+    """
+    module, _, name = target.partition(":")
+    return attrgetter(name)(import_module(module))

@@ -12,8 +12,10 @@ log = logging.getLogger("guerdon")
 
 @asynccontextmanager
 async def auto(model: str) -> AsyncIterator[Endpoint]:
-    """The `openai` backend where OPENAI_BASE_URL is set and the model is no local folder, else `transformers`."""
+    """`openai` where OPENAI_BASE_URL is set and the model is no local folder; `vllm` on a GPU; else `transformers`."""
     from pathlib import Path
+
+    from guerdon_backends.vllm_server import unusable, vllm
 
     folder = Path(model).expanduser().is_dir()
     url = os.environ.get("OPENAI_BASE_URL", "")
@@ -22,10 +24,13 @@ async def auto(model: str) -> AsyncIterator[Endpoint]:
 
         log.info("backend openai: OPENAI_BASE_URL is set (%s)", url)
         chosen = openai(model)
-    else:  # vllm goes here, before transformers: where it is installed and there is a GPU
+    elif lacks := unusable():
         from guerdon_backends.embedded import transformers
 
-        log.info("backend transformers: %s", "the model is a local folder" if folder else "OPENAI_BASE_URL is not set")
+        log.info("backend transformers: vllm would need %s", lacks)
         chosen = transformers(model)
+    else:
+        log.info("backend vllm: there is a GPU, and vllm is installed")
+        chosen = vllm(model)
     async with chosen as endpoint:
         yield endpoint

@@ -18,7 +18,7 @@ GSM8K_STEP = re.compile(r"<<([^<>=]+)=[^<>]*>>")
 
 @asynccontextmanager
 async def demonstrations(
-    model: str, *, answer_format: str = "### {answer} ###", tool: str = "calculate"
+    model: str, *, answer_format: str = "### {answer} ###", tool: str = "calculate", reasoning: bool = False
 ) -> AsyncIterator[Endpoint]:
     """Answers from the task's worked steps instead of a model: each step a tool call, then the last result.
 
@@ -28,19 +28,21 @@ async def demonstrations(
     Args:
         answer_format: The final reply; `{answer}` stands for the last tool result.
         tool: The tool that takes an `expression`.
+        reasoning: Say the text around GSM8K's annotations too, each piece before its call.
     """
     if "{answer}" not in answer_format:
         raise BackendError(
             f"answer_format {answer_format!r} has no {{answer}} in it: the result would be lost.", kind="settings"
         )
-    yield Demonstrator(model, answer_format, tool)
+    yield Demonstrator(model, answer_format, tool, reasoning)
 
 
 class Demonstrator:
     """The endpoint: a pure function of the task and the conversation so far."""
 
-    def __init__(self, model: str, answer_format: str, tool: str) -> None:
+    def __init__(self, model: str, answer_format: str, tool: str, reasoning: bool) -> None:
         self.model = model
+        self.reasoning = reasoning
         self.answer_format = answer_format
         self.tool = tool
 
@@ -53,14 +55,16 @@ class Demonstrator:
                 kind="no_demonstration",
             )
         results = tool_results(body.get("messages", ()))
+        said = worked_text(task) if self.reasoning else []
+        text = said[len(results)] if len(results) < len(said) else ""
         if len(results) < len(steps):
             arguments = json.dumps({"expression": steps[len(results)]}, ensure_ascii=False)
             function = {"name": self.tool, "arguments": arguments}
             call = {"id": f"call_{len(results) + 1}", "type": "function", "function": function}
-            message = {"role": "assistant", "content": None, "tool_calls": [call]}
+            message = {"role": "assistant", "content": text or None, "tool_calls": [call]}
             return self._completion(message, "tool_calls")
         reply = self.answer_format.replace("{answer}", results[-1].strip())
-        return self._completion({"role": "assistant", "content": reply}, "stop")
+        return self._completion({"role": "assistant", "content": f"{text}\n{reply}" if text else reply}, "stop")
 
     async def load_adapter(self, path: Path | None) -> None:
         """Nothing to load: there is no model."""
@@ -86,6 +90,19 @@ def worked_steps(task: Task) -> list[str]:
     for text in (task.answer, *task.fields.values()):
         if isinstance(text, str) and (found := GSM8K_STEP.findall(text)):
             return [str(step).strip() for step in found]
+    return []
+
+
+def worked_text(task: Task) -> list[str]:
+    """What stands before each of GSM8K's annotations, and after the last; empty when there are none.
+
+    >>> worked_text(Task("1", "?", answer="Each gets 8/2 = <<8/2=4>>4 apples. #### 4"))
+    ['Each gets 8/2 =', '4 apples.']
+    """
+    for text in (task.answer, *task.fields.values()):
+        if isinstance(text, str) and GSM8K_STEP.search(text):
+            pieces = GSM8K_STEP.sub("\0", text.partition("####")[0]).split("\0")
+            return [piece.strip() for piece in pieces]
     return []
 
 

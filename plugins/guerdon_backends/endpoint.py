@@ -5,12 +5,14 @@ import email.utils
 import json
 import random
 import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from guerdon.errors import BackendError
+from guerdon.errors import BackendError, counted
 from guerdon.task import Task
 
 LONGEST_WAIT = 30.0
@@ -54,19 +56,32 @@ class HttpEndpoint:
         if self.token_ids:
             body |= {"return_token_ids": True, "logprobs": True}
         reply = await self.post("/chat/completions", body)
-        try:
-            data = reply.json()
-            choices = data["choices"]
-        except (ValueError, KeyError, TypeError):
-            choices = None
-        if not isinstance(choices, list) or not choices:
-            raise BackendError(
-                f"{reply.url} answered 200, but not with a chat completion: {excerpt(reply.text)} "
-                "Is this the base URL of an OpenAI-compatible server?",
-                kind="broken_reply",
-            )
-        result: dict[str, Any] = data
-        return result
+        return parsed(reply.content, reply.url)
+
+    async def stream(self, body: dict[str, Any], task: Task) -> AsyncIterator[dict[str, Any]]:
+        """The response's chunks as they come; nothing is tried again, and `timeout` is between two of them.
+
+        What a server that does not stream answers is one chunk. Raises BackendError as `complete` does.
+        """
+        body = {**body, "model": self.model, "stream": True}
+        url = self.base_url + "/chat/completions"
+        with self._errors(url, self.timeout):
+            async with self._http.stream("POST", url, json=body, timeout=self.timeout) as reply:
+                if reply.status_code != 200:
+                    await reply.aread()
+                    raise self._refusal(reply, attempts=1)
+                if "event-stream" not in reply.headers.get("content-type", ""):
+                    whole = parsed(await reply.aread(), url)
+                    yield {**whole, "choices": [{**c, "delta": c["message"]} for c in whole["choices"]]}
+                    return
+                async for line in reply.aiter_lines():
+                    data = line.removeprefix("data:").strip()
+                    if not line.startswith("data:") or data == "[DONE]":
+                        continue
+                    chunk = parsed(data.encode(), url, chunk=True)
+                    if "error" in chunk:
+                        raise BackendError(f"{url} failed: {excerpt(str(chunk['error']))}", kind="http_500")
+                    yield chunk
 
     async def load_adapter(self, path: Path | None) -> None:
         if path is not None:
@@ -83,12 +98,12 @@ class HttpEndpoint:
         if reply.status_code in (401, 403):
             raise self._refusal(reply)
 
-    async def post(self, path: str, body: dict[str, Any]) -> httpx.Response:
-        """POST with retries; the response is a 200."""
+    async def post(self, path: str, body: dict[str, Any], *, root: str = "") -> httpx.Response:
+        """POST with retries, to the base URL or another root; the response is a 200."""
         for attempt in range(self.retries + 1):
             last = attempt == self.retries
             try:
-                reply = await self._send("POST", path, body, self.timeout)
+                reply = await self._send("POST", path, body, self.timeout, root)
             except BackendError as error:
                 if error.kind != "dropped" or last:
                     raise
@@ -106,12 +121,20 @@ class HttpEndpoint:
     async def aclose(self) -> None:
         await self._http.aclose()
 
-    async def _send(self, method: str, path: str, body: dict[str, Any] | None, timeout: float) -> httpx.Response:
-        url = self.base_url + path
-        try:
+    async def _send(
+        self, method: str, path: str, body: dict[str, Any] | None, timeout: float, root: str = ""
+    ) -> httpx.Response:
+        url = (root or self.base_url) + path
+        with self._errors(url, timeout):
             async with asyncio.timeout(timeout):
                 return await self._http.request(method, url, json=body)
-        except TimeoutError:
+
+    @contextmanager
+    def _errors(self, url: str, timeout: float) -> Iterator[None]:
+        """The HTTP client's errors as BackendErrors."""
+        try:
+            yield
+        except (TimeoutError, httpx.TimeoutException):
             raise BackendError(
                 f"No answer from {url} within {timeout:g} s. The server hangs or is overloaded: look at its log, raise "
                 "the backend's `timeout`, or run fewer rollouts at once.",
@@ -132,7 +155,7 @@ class HttpEndpoint:
                 kind="dropped",
             ) from None
 
-    def _refusal(self, reply: httpx.Response) -> BackendError:
+    def _refusal(self, reply: httpx.Response, attempts: int = 0) -> BackendError:
         status = reply.status_code
         hint = ""
         if status in (401, 403):
@@ -141,8 +164,28 @@ class HttpEndpoint:
         elif status == 404:
             hint = f" Does the server know the model {self.model!r}, and does its base URL end in /v1?"
         elif status == 429 or status >= 500:
-            hint = f" Gave up after {self.retries + 1} attempts."
+            hint = f" Gave up after {counted(attempts or self.retries + 1, 'attempt')}."
         return BackendError(f"{reply.url} answered {status}: {error_text(reply)}{hint}", kind=f"http_{status}")
+
+
+def parsed(data: bytes, url: Any, *, chunk: bool = False) -> dict[str, Any]:
+    """A chat completion; or a chunk of one, which may have no choices, or an error in their place.
+
+    Raises:
+        BackendError: it is none.
+    """
+    try:
+        result: dict[str, Any] = json.loads(data)
+        choices = [result["error"]] if chunk and "error" in result else result["choices"]
+    except (ValueError, KeyError, TypeError):
+        choices = None
+    if not isinstance(choices, list) or not (choices or chunk):
+        raise BackendError(
+            f"{url} answered 200, but not with a chat completion: {excerpt(data.decode('utf-8', 'replace'))} "
+            "Is this the base URL of an OpenAI-compatible server?",
+            kind="broken_reply",
+        )
+    return result
 
 
 def error_text(reply: httpx.Response) -> str:

@@ -20,6 +20,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
 from guerdon_backends.chat import Prompts, clean, parse_reply
+from guerdon_backends.child import end_with_parent
 from guerdon_backends.generation import Engine, Job, Reply
 from guerdon_backends.lora import Adapter, read_adapter
 
@@ -256,17 +257,6 @@ def call_soon(loop: asyncio.AbstractEventLoop, future: "asyncio.Future[list[Repl
     loop.call_soon_threadsafe(settle)
 
 
-def die_with_parent() -> None:
-    """Ends this process when its stdin, a pipe that the parent holds, closes: also when the parent is killed."""
-
-    def watch() -> None:
-        while os.read(0, 4096):  # not sys.stdin: its lock, held here, aborts the interpreter at exit
-            pass
-        os._exit(0)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
 def default_threads() -> int:
     """OMP_NUM_THREADS, else one for each core. They sleep while they wait (`embedded` sets OMP_WAIT_POLICY): threads
     that spin make a shared machine ten times slower."""
@@ -305,9 +295,10 @@ def main() -> None:
     parser.add_argument("--exit-with-parent", action="store_true", help="end when stdin closes")
     args = parser.parse_args()
     if args.exit_with_parent:
-        die_with_parent()
+        end_with_parent(lambda: os._exit(0))
     listener = socket.create_server((args.host, args.port), backlog=1024)
-    print(f"http://{args.host}:{listener.getsockname()[1]}", flush=True)
+    if not args.port:
+        print(f"http://{args.host}:{listener.getsockname()[1]}", flush=True)
 
     import uvicorn
 

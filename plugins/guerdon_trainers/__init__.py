@@ -11,5 +11,13 @@ def register_trainers(register: Any) -> None:
 
 
 @guerdon.hookimpl
+def register_exporters(register: Any) -> None:
+    register("lora", "guerdon_trainers.export.lora:lora", extra="train")
+    register("merged_16bit", "guerdon_trainers.export.merged:merged_16bit", extra="train")
+    register("merged_4bit", "guerdon_trainers.export.merged:merged_4bit", extra="quantize")
+    register("gguf", "guerdon_trainers.export.gguf:gguf", extra="train")
+
+
+@guerdon.hookimpl
 def register_recipes(register: Any) -> None:
     register("quickstart", "guerdon_trainers:recipes/quickstart.yaml")

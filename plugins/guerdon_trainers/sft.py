@@ -1,279 +1,234 @@
-"""Supervised fine-tuning of a LoRA adapter, on trl's SFTTrainer and peft.
+"""Supervised fine-tuning on trl's SFTTrainer: all of the model, a LoRA adapter, or one over a base in four bits.
 
-trl is configured, never subclassed. Every value is passed explicitly: Unsloth changes trl's defaults.
+trl is configured, never subclassed. The rows reach it as token ids and labels, the same with either backend.
 """
 
-import dataclasses
-import logging
-import math
-import os
-import time
-import warnings
-from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 
-from guerdon.errors import TrainingError, near_miss
-from guerdon.training import Log, TrainingJob
-from guerdon_trainers.rows import TokenRow, TokenRows, read_rows, token_rows
+from guerdon.errors import TrainingError, counted
+from guerdon.training import TrainingJob
+from guerdon.traits import traits
+from guerdon_trainers.arguments import ELSEWHERE, RENAMED, common, config
+from guerdon_trainers.backend import Asked, choose, guarded, prepare
+from guerdon_trainers.batches import solve
+from guerdon_trainers.model import Tuning, load, load_tokenizer, lora_values, settle
+from guerdon_trainers.reporter import last_checkpoint, reporter, save
+from guerdon_trainers.templates import settle_template
+from guerdon_trainers.token_file import TokenSet, token_set
 
 OURS = {
-    "learning_rate": "learning_rate",
-    "num_train_epochs": "epochs",
-    "max_steps": "max_steps",
-    "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "gradient_accumulation",
-    "warmup_steps": "warmup",
-    "lr_scheduler_type": "schedule",
-    "weight_decay": "weight_decay",
     "max_length": "max_length",
-    "gradient_checkpointing": "gradient_checkpointing",
     "packing": "packing",
-    "seed": "the recipe's seed",
-    "output_dir": "the run's folder",
+    "dataset_text_field": "the data's `fields`",
+    "assistant_only_loss": "learn: assistant",
+    "completion_only_loss": "learn: assistant",
+    "eval_strategy": "the data's `validation`, and eval_steps",
+    "eval_steps": "eval_steps",
+    "do_eval": "the data's `validation`",
+    "load_best_model_at_end": "early_stop",
+    "dataset_kwargs": "nothing: rows reach trl as tokens",
 }
 """SFTConfig's names that `options` may not hold, and what to use."""
 
-RENAMED = {
-    "lr": "learning_rate",
-    "lora_r": "lora_rank",
-    "lr_scheduler_type": "schedule",
-    "max_seq_length": "max_length",
-    "micro_batch_size": "batch_size",
-    "num_train_epochs": "epochs",
-    "per_device_train_batch_size": "batch_size",
-    "gradient_accumulation_steps": "gradient_accumulation",
-    "warmup_ratio": "warmup",
-    "warmup_steps": "warmup",
+HERE = {
+    "eval_strategy": "`validation` of the recipe's data, and `eval_steps`",
+    "do_eval": "`validation` of the recipe's data",
+    "dataset_text_field": "`fields` of the recipe's data: {text: ...}",
+    "assistant_only_loss": "`learn: assistant`, the default",
+    "completion_only_loss": "`learn: assistant`, the default",
+    "per_device_eval_batch_size": "`options: {per_device_eval_batch_size: ...}`",
 }
-"""What these settings are called elsewhere, or once were."""
 
-METRICS = ("loss", "learning_rate", "grad_norm", "mean_token_accuracy", "entropy", "epoch", "num_tokens")
+FLASH = ("flash_attention_2", "flash_attention_3", "flex_attention")
 
 
+@traits(
+    renamed=RENAMED,
+    elsewhere={**ELSEWHERE, **HERE},
+    preflight="guerdon_trainers.preflight:sft",
+    preview="guerdon_trainers.preview:preview",
+    launcher="guerdon_trainers.launcher:launcher",
+)
 def sft(
     job: TrainingJob,
     *,
+    backend: Asked = "auto",
+    tuning: Tuning = "lora",
     learning_rate: PositiveFloat = 2e-4,
     epochs: PositiveFloat = 1.0,
     max_steps: int = -1,
     batch_size: PositiveInt = 2,
     gradient_accumulation: PositiveInt = 4,
+    global_batch: PositiveInt | None = None,
     warmup: NonNegativeFloat = 0.03,
-    schedule: Literal["linear", "cosine", "constant", "cosine_with_min_lr"] = "linear",
+    schedule: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr"] = "linear",
     weight_decay: float = 0.01,
     max_length: PositiveInt = 4096,
+    packing: bool = False,
+    learn: Literal["assistant", "all"] = "assistant",
+    chat_template: str = "auto",
     lora_rank: PositiveInt = 32,
     lora_alpha: PositiveInt = 32,
-    lora_dropout: float = 0.0,
     lora_targets: str | list[str] = "all-linear",
-    gradient_checkpointing: bool | None = None,
-    packing: bool = False,
-    threads: int | None = None,
+    lora_options: dict[str, Any] | None = None,
+    gradient_checkpointing: bool | Literal["unsloth"] | None = None,
+    save_steps: NonNegativeInt = 200,
+    save_limit: PositiveInt = 1,
+    eval_steps: PositiveInt | None = None,
+    early_stop: PositiveInt | None = None,
+    resume_from: str | None = None,
+    report_to: list[str] | None = None,
+    threads: PositiveInt | None = None,
     options: dict[str, Any] | None = None,
 ) -> None:
-    """Supervised fine-tuning of a LoRA adapter on the best trajectories, or on demonstrations.
+    """Supervised fine-tuning on demonstrations, or on the best trajectories: LoRA, QLoRA or all of the model.
 
-    Defaults follow Agent Lightning's Unsloth example. Raises `TrainingError` when there is nothing to learn from, a
-    setting cannot be honoured, the loss is not a number, or memory runs out.
+    Defaults follow Agent Lightning's Unsloth example. Weights are in bf16 on a GPU that has it and in fp16 on others;
+    in fp32 on a CPU, and where all of the model is tuned without bf16. Raises `TrainingError` when there is nothing to
+    learn from, a setting cannot be honoured, the loss is not a number, or memory runs out.
 
     Args:
-        learning_rate: Peak learning rate.
+        backend: Unsloth, transformers with peft, or Unsloth where it can be had.
+        tuning: A LoRA adapter, one over a base in four bits (qlora), or all of the model's weights.
+        learning_rate: Peak learning rate; for tuning full, 2e-5 is usual.
         epochs: Times that all rows are seen; ignored when max_steps is set.
         max_steps: Optimizer steps; -1 for whole epochs.
         batch_size: Rows per device and forward pass.
         gradient_accumulation: Forward passes per optimizer step.
+        global_batch: Rows per optimizer step over all devices; gradient_accumulation then follows from it.
         warmup: Steps of warm-up; below 1, their share of all steps.
-        schedule: Course of the learning rate after warm-up.
+        schedule: Course of the learning rate after warm-up; cosine_with_min_lr ends at a tenth of the peak.
         weight_decay: AdamW's weight decay.
         max_length: Longest row in tokens; the end of a longer one is cut off.
+        packing: Join short rows up to max_length.
+        learn: Learn the assistant's messages (the completions), or all of each row.
+        chat_template: The model's own, or ChatML where it has none (auto); chatml; or a template's file.
         lora_rank: Rank of the adapter.
         lora_alpha: Scale of the adapter, mostly once or twice its rank.
-        lora_dropout: Dropout before the adapter.
         lora_targets: Names of the layers that get an adapter, or "all-linear".
-        gradient_checkpointing: Less memory for more time; by default on a GPU only.
-        packing: Join short rows up to max_length (wants flash attention).
+        lora_options: Anything else of peft's LoraConfig, by its own name (lora_dropout, use_rslora).
+        gradient_checkpointing: Less memory for more time; by default on a GPU only. "unsloth" is Unsloth's own kind.
+        save_steps: Steps between checkpoints that an interrupted training goes on from; 0 for none.
+        save_limit: Checkpoints kept.
+        eval_steps: Steps between evaluations on the validation rows, where there are any; by default save_steps.
+        early_stop: Stop after so many evaluations without a lower loss, and keep the best weights.
+        resume_from: A checkpoint's folder, name or number; by default the newest of the same, interrupted run.
+        report_to: Also report to wandb, trackio, tensorboard; the console always shows the figures.
         threads: CPU threads for torch; by default torch decides.
-        options: Anything else of trl's SFTConfig, by its own name.
+        options: Anything else of trl's SFTConfig, by its own name; model_init_kwargs go to from_pretrained.
     """
-    arguments = {
-        "output_dir": str(job.output),
-        "seed": job.seed,
-        "learning_rate": learning_rate,
-        "num_train_epochs": epochs,
-        "max_steps": max_steps,
-        "per_device_train_batch_size": batch_size,
-        "gradient_accumulation_steps": gradient_accumulation,
-        "warmup_steps": warmup,
-        "lr_scheduler_type": schedule,
-        "weight_decay": weight_decay,
-        "max_length": max_length,
-        "packing": packing,
-    }
-    lora = {
-        "r": lora_rank,
-        "lora_alpha": lora_alpha,
-        "lora_dropout": lora_dropout,
-        "target_modules": lora_targets,
-    }
-    rows = read_rows(job.rows)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _hush()
-        import torch
-        from transformers import AutoTokenizer
+    options = options or {}
+    init = options.get("model_init_kwargs") or {}
+    name, why = choose(backend, checkpointing=gradient_checkpointing, world=job.world)
+    job.say(f"backend {name}: {why}")
+    batch = solve(batch_size=batch_size, accumulation=gradient_accumulation, global_batch=global_batch, world=job.world)
+    prepare(job, name, threads=threads)
+    with guarded():
+        from trl import SFTConfig
 
-        if threads:
-            torch.set_num_threads(threads)
-        config = _config(arguments, gradient_checkpointing, options or {})
-        tokenizer = AutoTokenizer.from_pretrained(job.model)
-        tokens = token_rows(tokenizer, rows, max_length)
-        model, peft_config = _model(job, lora)
-        try:
-            _train(job, config, model, peft_config, tokenizer, tokens)
-        except torch.OutOfMemoryError as error:
-            raise TrainingError(
-                "Out of GPU memory. Lower batch_size and raise gradient_accumulation, lower max_length or lora_rank, "
-                f"or take a smaller model. {error}"
-            ) from error
+        values = common(
+            job,
+            batch,
+            learning_rate=learning_rate,
+            epochs=epochs,
+            max_steps=max_steps,
+            warmup=warmup,
+            schedule=schedule,
+            weight_decay=weight_decay,
+            gradient_checkpointing=gradient_checkpointing,
+            save_steps=save_steps,
+            save_limit=save_limit,
+            report_to=report_to or [],
+            options=options,
+        )
+        values |= _evaluation(job, eval_steps, save_steps, early_stop)
+        values |= {
+            "max_length": max_length,
+            "packing": packing,
+            "eval_packing": False,
+            "loss_type": "nll",
+            # packing is the one thing left for trl to do to the rows
+            "dataset_kwargs": {"skip_prepare_dataset": not packing},
+        }
+        args = config(SFTConfig, values, options, ours=OURS, where="trainer.sft.options")
+        checkpoint = last_checkpoint(job, resume_from)
+        tokenizer = load_tokenizer(job, init)
+        template = settle_template(tokenizer, chat_template, job.say).training
 
+        def tokens(file: Path) -> TokenSet:
+            return token_set(tokenizer, file, max_length, folder=job.work, learn=learn, template=template)
 
-sft.renamed = RENAMED  # type: ignore[attr-defined]
-
-
-def _config(arguments: dict[str, Any], checkpointing: bool | None, options: Mapping[str, Any]) -> Any:
-    """trl's SFTConfig for these settings and this machine."""
-    import torch
-    from trl import SFTConfig
-
-    known = {f.name for f in dataclasses.fields(SFTConfig) if f.init}
-    for name in options:
-        if name in OURS:
-            raise TrainingError(f"trainer.sft.options.{name}: use {OURS[name]} instead.")
-        if name not in known:
-            raise TrainingError(f"trainer.sft.options.{name}: trl's SFTConfig has no such option.{_hint(name, known)}")
-    gpu = torch.cuda.is_available() and not options.get("use_cpu", False)
-    bf16 = gpu and torch.cuda.is_bf16_supported()
-    defaults = {
-        "use_cpu": not gpu,
-        "bf16": bf16,
-        "fp16": gpu and not bf16,
-        "gradient_checkpointing": gpu if checkpointing is None else checkpointing,
-        "gradient_checkpointing_kwargs": {"use_reentrant": False},
-        "dataloader_pin_memory": gpu,
-        "optim": "adamw_torch",
-        "adam_beta1": 0.9,
-        "adam_beta2": 0.999,
-        "max_grad_norm": 1.0,
-        "loss_type": "nll",
-        "lr_scheduler_kwargs": {"min_lr_rate": 0.1} if "min_lr" in arguments["lr_scheduler_type"] else {},
-        "data_seed": arguments["seed"],
-        "logging_steps": 1,
-        "logging_nan_inf_filter": False,
-        "disable_tqdm": True,
-        "report_to": "none",
-        "save_strategy": "no",
-        # packing is the one thing left for trl to do to the rows
-        "dataset_kwargs": {"skip_prepare_dataset": not arguments["packing"]},
-    }
-    try:
-        return SFTConfig(**arguments, **{**defaults, **options})
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"trl refuses the trainer's settings: {error}") from error
+        with args.main_process_first(desc="tokens"):
+            rows, held_back = tokens(job.rows), tokens(job.validation) if job.validation else None
+        _say_rows(job, rows, max_length)
+        if packing and name == "transformers" and init.get("attn_implementation") not in FLASH:
+            job.say("packing without flash attention: rows are kept apart by a mask, which costs time and memory")
+        lora = lora_values(lora_rank, lora_alpha, lora_targets, lora_options)
+        model, _, adapter = load(
+            job,
+            name,
+            tuning,
+            lora,
+            config=args,
+            max_length=max_length,
+            init=init,
+            tokenizer=tokenizer,
+            gradient_checkpointing=gradient_checkpointing,
+        )
+        _train(job, args, model, adapter, tokenizer, rows, held_back, early_stop, checkpoint)
 
 
-def _hint(name: str, known: set[str]) -> str:
-    hint = near_miss(name, known)
-    return hint if hint.startswith(" Did") else ""  # SFTConfig has too many to list
+def _evaluation(job: TrainingJob, eval_steps: int | None, save_steps: int, patience: int | None) -> dict[str, Any]:
+    if not job.validation:
+        if patience:
+            raise TrainingError("early_stop needs rows to evaluate on: set `validation` in the recipe's data.")
+        return {}
+    every = eval_steps or save_steps or 200
+    values: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": every}
+    if patience:  # the best can only be kept where it was saved
+        best = {"load_best_model_at_end": True, "metric_for_best_model": "eval_loss", "greater_is_better": False}
+        values |= {**best, "save_strategy": "steps", "save_steps": every}
+    return values
 
 
-def _model(job: TrainingJob, lora: dict[str, Any]) -> tuple[Any, Any]:
-    """The model, and the config of its new adapter; or the model with the adapter to go on from, and `None`."""
-    import torch
-    from peft import LoraConfig, PeftModel
-    from transformers import AutoModelForCausalLM
-
-    dtype = torch.float32
-    if torch.cuda.is_available():
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
-    model = AutoModelForCausalLM.from_pretrained(job.model, dtype=dtype)
-    if job.adapter is None:
-        return model, LoraConfig(**lora, bias="none", task_type="CAUSAL_LM")
-    adapted = PeftModel.from_pretrained(model, str(job.adapter), is_trainable=True)
-    has = adapted.peft_config["default"]
-    for name, setting in (("r", "lora_rank"), ("lora_alpha", "lora_alpha")):
-        if getattr(has, name) != lora[name]:
-            raise TrainingError(
-                f"{setting} is {lora[name]}, but the adapter {job.adapter} was made with {getattr(has, name)}. "
-                f"Set {setting} to {getattr(has, name)}, or start a new adapter."
-            )
-    return adapted, None
+def _say_rows(job: TrainingJob, rows: TokenSet, max_length: int) -> None:
+    counts = rows.counts
+    cut = f", {counts.cut} of them cut at max_length {max_length}" if counts.cut else ""
+    dropped = f"; {counts.dropped} left out, which have nothing to learn" if counts.dropped else ""
+    job.say(f"{counted(counts.rows, 'row')} to learn from{cut}{dropped}; {counts.trained} of {counts.tokens} tokens")
 
 
-def _train(job: TrainingJob, config: Any, model: Any, peft_config: Any, tokenizer: Any, tokens: TokenRows) -> None:
-    from datasets import Dataset
-    from transformers import PrinterCallback
+def _train(
+    job: TrainingJob,
+    args: Any,
+    model: Any,
+    adapter: Any,
+    tokenizer: Any,
+    rows: TokenSet,
+    held_back: TokenSet | None,
+    patience: int | None,
+    checkpoint: str | None,
+) -> None:
+    from transformers import EarlyStoppingCallback, PrinterCallback
     from trl import SFTTrainer
 
+    counts = rows.counts
     trainer = SFTTrainer(
         model=model,
-        args=config,
-        train_dataset=Dataset.from_list(_columns(tokens.rows)),
+        args=args,
+        train_dataset=rows.dataset,
+        eval_dataset=held_back.dataset if held_back else None,
         processing_class=tokenizer,
-        peft_config=peft_config,
-        callbacks=[_reporter(job.log, tokens)],
+        peft_config=adapter,
+        callbacks=[
+            reporter(job, {"rows": counts.rows, "rows_cut": counts.cut, "rows_dropped": counts.dropped}),
+            *([EarlyStoppingCallback(patience)] if patience else []),
+        ],
     )
     trainer.remove_callback(PrinterCallback)
-    trainer.train()
-    # the vocabulary is never changed; "auto" would ask the hub
-    trainer.model.save_pretrained(str(job.output), save_embedding_layers=False)
-    tokenizer.save_pretrained(str(job.output))
-
-
-def _columns(rows: list[TokenRow]) -> list[TokenRow]:
-    return [{"input_ids": row["input_ids"], "labels": row["labels"]} for row in rows]
-
-
-def _reporter(log: Log, tokens: TokenRows) -> Any:
-    """A callback that hands each step's figures to the job, and stops at a loss that is not a number."""
-    from transformers import TrainerCallback
-
-    class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        last = 0.0
-        seen = 0.0
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            self.last = time.perf_counter()
-            rows = {"rows": len(tokens.rows), "rows_cut": tokens.cut, "rows_dropped": tokens.dropped}
-            log(0, state.max_steps, rows)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-            if "loss" not in logs:  # the summary at the end
-                return
-            figures = {name: float(logs[name]) for name in METRICS if name in logs}
-            if not math.isfinite(figures["loss"]):
-                raise TrainingError(
-                    f"The loss is {figures['loss']} at step {state.global_step}. Lower the learning_rate."
-                )
-            now, seen = time.perf_counter(), figures.pop("num_tokens", 0.0)
-            figures["tokens_per_second"] = (seen - self.seen) / (now - self.last)
-            self.last, self.seen = now, seen
-            log(state.global_step, state.max_steps, figures)
-
-    return Reporter()
-
-
-def _hush() -> None:
-    """Keep the libraries from printing: the parent process shows the progress."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    # before torch is imported: threads that spin while they wait make a shared machine ten times slower
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    import datasets
-    import transformers
-
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.disable_progress_bars()
-    for name in ("trl", "peft", "datasets", "accelerate"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    settle(trainer)
+    trainer.train(resume_from_checkpoint=checkpoint)
+    save(trainer, tokenizer, job)

@@ -1,0 +1,52 @@
+"""The process of an exporter or of its check: `python -m guerdon.export_process`, one call and out.
+
+The order comes on stdin, what is said goes to the original stdout; all that the libraries print goes to stderr, a log.
+"""
+
+import os
+import signal
+import sys
+import threading
+import traceback
+
+from guerdon.worker import own_pipes, receive, send
+
+
+def main() -> int:
+    orders, out = own_pipes()
+    what, fields, settings = receive(orders)
+    threading.Thread(target=_end_with_parent, args=(orders.fileno(),), daemon=True).start()
+
+    from guerdon.errors import GuerdonError
+    from guerdon.export import ExportJob
+    from guerdon.registry import load, missing
+    from guerdon.traits import attribute
+
+    job = ExportJob(**fields, say=lambda text: send(out, ("say", text)))
+    try:
+        if isinstance(what, str):
+            answer = list(attribute(what)(job, settings))
+        else:
+            answer = load(what)(job, **settings)
+        send(out, ("done", answer))
+        return 0
+    except GuerdonError as raised:
+        error = str(raised)
+    except ImportError as raised:
+        traceback.print_exc()
+        named = None if isinstance(what, str) else missing(what, raised)
+        error = str(named or f"cannot import {raised.name}: {raised}")
+    except Exception as raised:
+        traceback.print_exc()
+        error = f"{type(raised).__name__}: {raised}"
+    send(out, ("error", error))
+    return 1
+
+
+def _end_with_parent(orders: int) -> None:
+    os.read(orders, 1)  # nothing more is sent: it returns when the other side has gone
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""What the engine does for a training process while it trains: keep its figures, and roll out and score for it."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from guerdon.collect import Collector
+from guerdon.errors import TrainingError
+from guerdon.policy import Endpoint
+from guerdon.report import Meter
+from guerdon.rollout import Agent, Attempt
+from guerdon.rows import sequence
+from guerdon.served import Served
+from guerdon.task import Message, Task
+from guerdon.trajectory import Trajectory, Turn
+
+SHOWN = ("loss", "reward", "eval_loss", "tokens_per_second")
+"""Figures of a step that are worth a place on one line."""
+
+
+class Live:
+    """Implements `guerdon.training.Service` for one training. `tasks` are those that may be rolled out."""
+
+    def __init__(
+        self, collector: Collector, served: Served, stage: str, meter: Meter, tasks: Sequence[Task] = ()
+    ) -> None:
+        self.collector = collector
+        self.served = served
+        self.stage = stage
+        self.meter = meter
+        self.tasks = {t.id: t for t in tasks}
+        self.prompts: dict[str, list[Message]] = {}
+        self._begun = False
+
+    def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
+        if not self._begun:  # what a training that was killed logged after its last checkpoint
+            self.collector.run.forget_metrics(self.stage, step)
+            self._begun = step > 0
+        self.collector.run.log(self.stage, step, metrics)
+        self.collector.tell("metrics_logged", stage=self.stage, step=step, metrics=metrics)
+        shown = [f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics]
+        self.meter.step("  ".join(shown), done=step, total=total)
+
+    def say(self, text: str) -> None:
+        self.collector.report.say(f"  {text}")
+
+    async def generate(self, tasks: Sequence[str], checkpoint: Path | None, step: int) -> list[dict[str, Any]]:
+        """Roll out with the policy as it is at this step."""
+        collector, recipe = self.collector, self.collector.plan.recipe
+        collector.run.forget_trajectories("train", step)  # of a training that was killed after its last checkpoint
+        attempts = [
+            Attempt(self.tasks[name], "train", step, attempt) for name, attempt in _numbered(self._known(tasks))
+        ]
+        endpoint = await self._serve(checkpoint)
+        name = f"{self.served.name} at step {step}"
+        runner = await collector.runner(endpoint, recipe.sampling.body(), name, recipe.tasks.expose)
+        trajectories = await collector.collect(runner, attempts)
+        collector.judge(trajectories)
+        return [{**sequence(t), **_outcome(t)} for t in trajectories]
+
+    async def score(self, items: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
+        """Score what the trainer generated itself, in the place of a rollout."""
+        collector = self.collector
+        collector.run.forget_trajectories("train", step)
+        groups: dict[str, list[tuple[Task, Trajectory]]] = defaultdict(list)
+        places = list[tuple[str, int]]()
+        for item, (name, attempt) in zip(items, _numbered(self._known([i["task"] for i in items])), strict=True):
+            groups[name].append((self.tasks[name], self._trajectory(item, attempt, step)))
+            places.append((name, attempt))
+        scored = {name: await collector.score(group) for name, group in groups.items()}
+        trajectories = [scored[name][attempt] for name, attempt in places]
+        collector.judge(trajectories)
+        return [_outcome(t) for t in trajectories]
+
+    def _known(self, tasks: Sequence[str]) -> Sequence[str]:
+        unknown = [t for t in tasks if t not in self.tasks]
+        if unknown:
+            raise TrainingError(f"the trainer asked for a task that there is not: {unknown[0]!r}")
+        return tasks
+
+    async def _serve(self, checkpoint: Path | None) -> Endpoint:
+        self.served.take(checkpoint)
+        return await self.served.endpoint()
+
+    def _trajectory(self, item: Mapping[str, Any], attempt: int, step: int) -> Trajectory:
+        turn = Turn(
+            keep=0,
+            prompt=tuple(self.prompts.get(item["task"], self.tasks[item["task"]].messages)),
+            reply={"role": "assistant", "content": item["completion"]},
+            prompt_ids=tuple(item["prompt_ids"]),
+            reply_ids=tuple(item["completion_ids"]),
+            logprobs=tuple(item.get("logprobs") or ()),
+            prompt_tokens=len(item["prompt_ids"]),
+            reply_tokens=len(item["completion_ids"]),
+        )
+        return Trajectory(
+            id=Attempt(self.tasks[item["task"]], "train", step, attempt).id,
+            task_id=item["task"],
+            phase="train",
+            iteration=step,
+            attempt=attempt,
+            agent=self.collector.plan.agent.component.name,
+            model=f"{self.served.name} at step {step}",
+            turns=(turn,),
+            completion=item["completion"],
+        )
+
+
+def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
+    """Each with its number among those of the same name."""
+    seen: Counter[str] = Counter()
+    numbered = []
+    for name in names:
+        numbered.append((name, seen[name]))
+        seen[name] += 1
+    return numbered
+
+
+def _outcome(trajectory: Trajectory) -> dict[str, Any]:
+    return {
+        "scores": {name: score.value for name, score in trajectory.scores.items()},
+        "reward": trajectory.reward,
+        "trajectory": trajectory.id,
+        "failure": trajectory.failure.kind if trajectory.failure else "",
+    }
+
+
+async def first_prompts(collector: Collector, agent: Agent, tasks: Sequence[Task]) -> dict[str, list[Message]]:
+    """By task, the messages of the first request that the agent makes for it: what a model is given to answer."""
+    expose, found = collector.plan.recipe.tasks.expose, {}
+    for task in tasks:
+        with collector.gateway.recorder(_Silent(), task, {}) as recorder:
+            await agent(task.for_agent(expose), recorder)
+            found[task.id] = list(recorder.turns[0].prompt)
+    return found
+
+
+class _Silent:
+    """An endpoint that says nothing."""
+
+    model = "none"
+
+    async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
+        return {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
+
+    async def load_adapter(self, path: Path | None) -> None:
+        raise NotImplementedError

@@ -1,0 +1,54 @@
+"""What can be known before anything is loaded: the trainer's own arithmetic."""
+
+from pathlib import Path
+
+from guerdon.errors import RecipeError
+from guerdon.inputs import Inputs
+from guerdon.resolve import Bound, Plan
+from guerdon.settings import SettingError
+from guerdon.training import Facts
+from guerdon.traits import attribute
+
+
+def preflight(plan: Plan, inputs: Inputs) -> list[str]:
+    """The notes of the trainer's preflight.
+
+    Raises:
+        RecipeError: by the trainer's word this cannot work; with the place in the recipe.
+    """
+    trainer = plan.trainer
+    target = getattr(trainer.function, "preflight", "") if trainer else ""
+    if not trainer or not target:
+        return []
+    try:
+        return list(attribute(target)(trainer.settings, facts(plan, inputs)))
+    except SettingError as error:
+        raise _at(plan, trainer, error) from error
+
+
+def facts(plan: Plan, inputs: Inputs) -> Facts:
+    """What a trainer's preflight is told."""
+    recipe = plan.recipe
+    local = plan.loaded.folder / Path(plan.model).expanduser()
+    rows = None
+    if plan.rolls_out and inputs.tasks:
+        rows = len(inputs.tasks.tasks)
+    elif inputs.data:
+        rows = len(inputs.data.rows)
+    return Facts(
+        model=str(local.resolve()) if local.is_dir() else plan.model,
+        launch=recipe.launch,
+        adapter=plan.adapter,
+        rows=rows,
+        validation=bool(recipe.data and recipe.data.validation),
+        group_size=recipe.loop.group_size,
+        sampling=recipe.sampling.body(),
+        rewards=tuple((r.name, r.weight) for r in plan.rewards),
+        single_turn=plan.single_turn,
+    )
+
+
+def _at(plan: Plan, trainer: Bound, error: SettingError) -> RecipeError:
+    """A setting's error where the recipe has it: among the trainer's, or elsewhere (`loop.group_size`)."""
+    own = not error.path or error.path[0] in trainer.settings
+    return plan.loaded.error(("trainer", plan.recipe.trainer.ref, *error.path) if own else error.path, str(error))

@@ -1,0 +1,159 @@
+"""vLLM, served by a process of our own for as long as the backend is open.
+
+The adapter is swapped in the running server: a start takes minutes, a swap less than a second.
+"""
+
+import asyncio
+import importlib.util
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from guerdon.errors import BackendError
+from guerdon.policy import Endpoint
+
+OURS = ("model", "host", "port", "served-model-name", "api-key", "uds")
+"""Flags that `options` may not hold."""
+
+
+@asynccontextmanager
+async def vllm(
+    model: str,
+    *,
+    gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.7,
+    max_length: PositiveInt | None = None,
+    quantization: str | None = None,
+    dtype: str = "auto",
+    tensor_parallel: PositiveInt = 1,
+    data_parallel: PositiveInt = 1,
+    max_lora_rank: Literal[0, 8, 16, 32, 64, 128, 256, 320, 512] = 64,
+    tool_parser: str | None = "hermes",
+    eager: bool = False,
+    start_timeout: PositiveFloat = 600,
+    options: dict[str, Any] | None = None,
+) -> AsyncIterator[Endpoint]:
+    """A folder or hub model on this machine's GPUs, by vLLM: token ids, tool calls, LoRA swaps, sleep.
+
+    Args:
+        gpu_memory: The share of each GPU's memory that the server takes.
+        max_length: Tokens of prompt and reply together; null: what the model can.
+        quantization: How weights are quantised as they are loaded, e.g. bitsandbytes or fp8.
+        dtype: The numbers to compute in, e.g. bfloat16; auto: the model's.
+        tensor_parallel: GPUs that each copy of the model is split over.
+        data_parallel: Copies of the model.
+        max_lora_rank: The highest rank of an adapter; 0: no adapters, for whole models only, a little faster.
+        tool_parser: How the model writes tool calls, by vLLM's name for it; null: they stay text.
+        eager: No compilation and no CUDA graphs: a faster start, slower tokens.
+        start_timeout: Seconds until the server must answer.
+        options: Any other flag of `vllm serve` by its name, e.g. {kv-cache-dtype: fp8}; null leaves one of ours out.
+
+    Raises:
+        BackendError: There is no GPU or no vLLM, the model's files are missing, or the server does not start.
+    """
+    from guerdon_backends.local import KEPT, SleepyEndpoint, served_name
+    from guerdon_backends.models import local_folder
+
+    if lacks := unusable():
+        raise BackendError(f"Backend vllm needs {lacks}. Take backend: transformers.", kind="no_vllm")
+    folder = await asyncio.to_thread(local_folder, model)
+    name = served_name(model, folder)
+    flags = {
+        "model": folder,
+        "served-model-name": name,
+        "gpu-memory-utilization": gpu_memory,
+        "max-model-len": max_length,
+        "quantization": quantization,
+        "dtype": dtype,
+        "tensor-parallel-size": tensor_parallel if tensor_parallel > 1 else None,
+        "data-parallel-size": data_parallel if data_parallel > 1 else None,
+        "enforce-eager": eager or None,
+        "enable-lora": bool(max_lora_rank) or None,
+        "max-lora-rank": max_lora_rank or None,
+        "max-loras": KEPT if max_lora_rank else None,
+        "enable-auto-tool-choice": bool(tool_parser) or None,
+        "tool-call-parser": tool_parser,
+        "enable-sleep-mode": True,
+        "logprobs-mode": "processed_logprobs",  # as sampled from, temperature and all
+        "generation-config": "vllm",  # what a request leaves open is neutral, not the model's own top_p and top_k
+        "disable-uvicorn-access-log": True,
+    }
+    flags |= {key.lstrip("-").replace("_", "-"): value for key, value in (options or {}).items()}
+    if taken := [key for key in OURS if flags.get(key) not in (None, folder, name)]:
+        raise BackendError(f"The vllm option {taken[0]!r} is guerdon's to set: leave it out.", kind="settings")
+    key = secrets.token_hex(16)
+    env = {
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_SERVER_DEV_MODE": "1",  # sleep
+        "VLLM_API_KEY": key,  # loopback is everybody's on this machine
+        "VLLM_NO_USAGE_STATS": "1",
+        "HF_HUB_OFFLINE": "1",
+    }
+    # not `vllm serve`: with data_parallel that starts several API servers, and an adapter is loaded into one of them
+    command = [sys.executable, "-m", "guerdon_backends.child", "vllm.entrypoints.openai.api_server", *written(flags)]
+    with tempfile.TemporaryDirectory(prefix="guerdon-vllm-") as scratch:
+        endpoint = SleepyEndpoint(
+            name,
+            command,
+            log_file=Path(scratch) / "vllm.log",
+            start_timeout=start_timeout,
+            env=env,
+            key=key,
+            retries=2,
+            poll=0.5,
+        )
+        try:
+            await endpoint.start()
+            yield endpoint
+        finally:
+            await endpoint.stop()
+
+
+def unusable() -> str:
+    """What vLLM lacks here, in words; empty where it can run. Imports neither it nor torch."""
+    if not has_gpu():
+        return "a CUDA GPU"
+    if importlib.util.find_spec("vllm") is None:
+        return "the package vllm (pip install 'guerdon[vllm]')"
+    return ""
+
+
+def has_gpu() -> bool:
+    """Whether there is a CUDA GPU that this process may use."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
+    if smi := shutil.which("nvidia-smi"):
+        try:
+            found = subprocess.run([smi, "-L"], capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+        return found.returncode == 0 and "GPU" in found.stdout
+    return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def written(flags: Mapping[str, Any]) -> Iterator[str]:
+    """Flags as words of a command line.
+
+    >>> list(written({"max-loras": 2, "enable-lora": True, "dtype": None, "rope-scaling": {"factor": 4}}))
+    ['--max-loras', '2', '--enable-lora', '--rope-scaling', '{"factor": 4}']
+    >>> list(written({"enable-prefix-caching": False, "middleware": ["a", "b"]}))
+    ['--no-enable-prefix-caching', '--middleware', 'a', 'b']
+    """
+    for name, value in flags.items():
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            yield f"--{'' if value else 'no-'}{name}"
+            continue
+        yield f"--{name}"
+        for one in value if isinstance(value, list) else [value]:
+            yield json.dumps(one) if isinstance(one, dict) else str(one)

@@ -1,0 +1,251 @@
+"""What can be known before a training starts, from the settings and the model's files alone: the batch, the steps, the
+backend, the memory; and what cannot work. Nothing here imports torch.
+"""
+
+import importlib.util
+import json
+from collections.abc import Generator, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from guerdon.errors import TrainingError, counted
+from guerdon.settings import SettingError
+from guerdon.training import Facts
+from guerdon_trainers.backend import choose
+from guerdon_trainers.batches import Batch, solve
+from guerdon_trainers.failures import savings
+from guerdon_trainers.launcher import check as check_launch
+from guerdon_trainers.launcher import precision
+from guerdon_trainers.memory import cards, estimate, has_cuda, read_config, read_model
+
+PROMPT_TOKENS = 512
+"""Assumed of a prompt, where no setting limits it."""
+VLLM_SHARE = 0.3
+"""trl's `vllm_gpu_memory_utilization`, where options have none."""
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+
+
+def sft(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
+    """Notes on a supervised training.
+
+    Raises:
+        SettingError: it cannot work; `path` leads to the setting.
+    """
+    if settings.get("early_stop") and not facts.validation:
+        raise SettingError(
+            "early_stop watches the loss on validation rows, and there are none: give data.validation "
+            "(a number of rows, a fraction, or a source)",
+            ("early_stop",),
+        )
+    backend = yield from _start(settings, facts)
+    if settings.get("packing") and backend == "transformers" and not _flash_attention(settings):
+        yield (
+            "packing without flash attention: rows packed together will see each other. Install flash-attn and set "
+            "options: {model_init_kwargs: {attn_implementation: flash_attention_2}}, or leave packing out"
+        )
+    batch = _batch(settings, facts, None)
+    yield from _steps(batch, settings, facts.rows if not settings.get("packing") else None, "row")
+    yield from _memory(settings, facts, batch, batch.batch_size * settings["max_length"])
+
+
+def grpo(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
+    """Notes on a training by GRPO.
+
+    Raises:
+        SettingError: it cannot work; `path` leads to the setting.
+    """
+    if facts.sampling.get("temperature") == 0:
+        raise SettingError(
+            "sampling.temperature is 0: the attempts at a prompt would all be the same, and GRPO learns from their "
+            "differences. Set it to 1.0, or 0.7 at least",
+            ("sampling", "temperature"),
+        )
+    if not facts.rewards:
+        raise SettingError("there are no rewards to learn from: give `rewards`", ("rewards",))
+    batch = _batch(settings, facts, facts.group_size)
+    if facts.sampling.get("seed") is not None:
+        yield "sampling.seed is set: servers that heed it make all attempts at a prompt the same"
+    yield from _start(settings, facts)
+    yield from _steps(batch, settings, facts.rows, "task")
+    longest = (settings.get("max_prompt_tokens") or PROMPT_TOKENS) + (facts.sampling.get("max_tokens") or PROMPT_TOKENS)
+    vllm = _own_vllm(settings)
+    yield from _memory(
+        settings,
+        facts,
+        batch,
+        batch.batch_size * longest,
+        reference=settings["tuning"] == "full" and bool((settings.get("options") or {}).get("beta")),
+        cached_tokens=0
+        if vllm or settings.get("generation") == "vllm-server"
+        else longest * batch.total // batch.world,
+        vllm_share=vllm,
+    )
+
+
+def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, str]:
+    """The model's files, the launch, the backend; gives the backend's name."""
+    launch = facts.launch
+    _check_model(Path(facts.model))
+    if facts.adapter:
+        _check_adapter(facts.adapter, settings)
+    if launch.world > 1:
+        check_launch(launch)
+    elif launch.strategy != "ddp":
+        yield f"launch.strategy {launch.strategy} splits nothing: there is one process"
+    name, reason = _backend(settings, launch.world)
+    yield f"backend {name}: {reason}"
+    return name
+
+
+def _backend(settings: Mapping[str, Any], world: int) -> tuple[str, str]:
+    asked, checkpointing = settings["backend"], settings.get("gradient_checkpointing")
+    try:
+        return choose(asked, checkpointing=checkpointing, cuda=has_cuda(), world=world)
+    except TrainingError as error:
+        at_fault = "backend" if asked == "unsloth" else "gradient_checkpointing"
+        raise SettingError(str(error), (at_fault,)) from error
+
+
+def _batch(settings: Mapping[str, Any], facts: Facts, group_size: int | None) -> Batch:
+    return solve(
+        batch_size=settings["batch_size"],
+        accumulation=settings["gradient_accumulation"],
+        global_batch=settings.get("global_batch"),
+        world=facts.launch.world,
+        group_size=group_size,
+    )
+
+
+def _steps(batch: Batch, settings: Mapping[str, Any], rows: int | None, noun: str) -> Iterator[str]:
+    steps, epochs = settings["max_steps"], settings["epochs"]
+    line = str(batch)
+    if rows is not None:
+        epoch = batch.steps(rows)
+        steps = steps if steps > 0 else max(1, round(epoch * epochs))
+        line += f"; {counted(rows, noun)}: {counted(epoch, 'step')} an epoch"
+    if steps > 0:
+        line += f", {counted(steps, 'step')} in all"
+    if batch.mended:
+        yield batch.mended
+    yield line
+
+
+def _memory(
+    settings: Mapping[str, Any],
+    facts: Facts,
+    batch: Batch,
+    tokens: int,
+    *,
+    reference: bool = False,
+    cached_tokens: int = 0,
+    vllm_share: float = 0.0,
+) -> Iterator[str]:
+    config = read_config(facts.model)
+    model = read_model(config) if config else None
+    if model is None:
+        why = "its config.json is of a build not known here" if config else "its config.json is not on this machine yet"
+        yield f"memory: no estimate for {facts.model}, {why}"
+        return
+    options = settings.get("options") or {}
+    cuda = has_cuda()
+    card = cards()[0] if cards() else None
+    full, checkpointing = settings["tuning"] == "full", settings.get("gradient_checkpointing")
+    dtype = str((options.get("model_init_kwargs") or {}).get("dtype", ""))
+    wide = not cuda or dtype.endswith("float32") or (full and precision() == "fp16")
+    needed = estimate(
+        model,
+        tuning=settings["tuning"],
+        lora_rank=settings["lora_rank"],
+        lora_targets=settings["lora_targets"],
+        optimizer=options.get("optim", "adamw_torch"),
+        tokens=tokens,
+        checkpointing=cuda if checkpointing is None else bool(checkpointing),
+        strategy=facts.launch.strategy,
+        world=batch.world,
+        bits=32 if wide else 16,
+        reference=reference,
+        cached_tokens=cached_tokens,
+        reserved=vllm_share * (card.memory or 0.0) if card else 0.0,
+    )
+    line = f"memory{' of each process' if batch.world > 1 else ''}, roughly: {needed}"
+    if card and card.memory:
+        line += f"; {card.name} has {card.memory:.1f} GB"
+        if needed.total > card.memory:
+            line += f", which is too little. What helps: {'; '.join(savings(settings))}"
+    yield line
+
+
+def _own_vllm(settings: Mapping[str, Any]) -> float:
+    """The share of the card that vLLM takes beside the training; 0 without."""
+    asked = settings.get("generation")
+    if asked == "vllm" or (asked == "auto" and has_cuda() and importlib.util.find_spec("vllm")):
+        return float((settings.get("options") or {}).get("vllm_gpu_memory_utilization", VLLM_SHARE))
+    return 0.0
+
+
+def _flash_attention(settings: Mapping[str, Any]) -> bool:
+    kind = str(((settings.get("options") or {}).get("model_init_kwargs") or {}).get("attn_implementation", ""))
+    return "flash" in kind
+
+
+def _check_model(folder: Path) -> None:
+    """That a folder holds a whole model: raises `SettingError` with the names of the files that it lacks."""
+    if not folder.is_dir():
+        return
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        base = _json(folder / "adapter_config.json").get("base_model_name_or_path") or "BASE"
+        raise SettingError(
+            f"{folder} is a LoRA adapter, not a model: set model: {base} and adapter: {folder}", ("model",)
+        )
+    lacking = [] if (folder / "config.json").exists() else ["config.json"]
+    if not any(True for pattern in TOKENIZERS for _ in folder.glob(pattern)):
+        lacking.append("tokenizer.json")
+    lacking += _lacking_weights(folder)
+    if lacking:
+        shown = ", ".join(lacking[:6]) + (f" and {len(lacking) - 6} more" if len(lacking) > 6 else "")
+        raise SettingError(f"the model's folder {folder} lacks {shown}: copy or download it again", ("model",))
+
+
+def _lacking_weights(folder: Path) -> list[str]:
+    for name in WEIGHTS:
+        index = folder / f"{name}.index.json"
+        if index.exists():
+            shards = sorted(set(_json(index).get("weight_map", {}).values()))
+            return [shard for shard in shards if not _is_there(folder / shard)]
+    found = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
+    pointers = [path.name for path in found if not _is_there(path)]
+    return pointers if found else ["model.safetensors"]
+
+
+def _is_there(path: Path) -> bool:
+    """Whether it is the file itself, not a note of Git LFS on where to get it."""
+    if not path.exists():
+        return False
+    with path.open("rb") as file:
+        return not file.read(32).startswith(b"version https://git-lfs")
+
+
+def _check_adapter(folder: Path, settings: Mapping[str, Any]) -> None:
+    lacking = [] if (folder / "adapter_config.json").exists() else ["adapter_config.json"]
+    if not any(_is_there(folder / name) for name in ("adapter_model.safetensors", "adapter_model.bin")):
+        lacking.append("adapter_model.safetensors")
+    if lacking:
+        raise SettingError(f"the adapter's folder {folder} lacks {' and '.join(lacking)}", ("adapter",))
+    if settings["tuning"] == "full":
+        raise SettingError(
+            "tuning: full trains the model's own weights: leave out `adapter`, or take lora", ("tuning",)
+        )
+    rank = _json(folder / "adapter_config.json").get("r")
+    if rank != settings["lora_rank"]:
+        raise SettingError(
+            f"lora_rank is {settings['lora_rank']}, and the adapter {folder} has {rank}: set it to {rank}",
+            ("lora_rank",),
+        )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
+        raise SettingError(f"{path} cannot be read: {error}", ("model",)) from error

@@ -1,0 +1,415 @@
+"""The grpo trainer: what it hands to trl, what it asks of the engine, and that a reward really rises."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guerdon.errors import TrainingError
+from guerdon.settings import SettingError
+from guerdon.training import TrainingJob
+
+pytest.importorskip("trl")
+
+from guerdon_trainers.agent_rollouts import row
+from guerdon_trainers.batches import Batch
+from guerdon_trainers.grpo import Plan, grpo
+from guerdon_trainers.prompts import Prompt, order, short_enough
+
+TEMPLATE = (
+    "{% for m in messages %}<{{ m.role }}>{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<assistant>{% endif %}"
+)
+TOOL = "<tool>7<|im_end|><assistant>"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model of two thin layers, one token a byte."""
+    import torch
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bare = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    tokenizer.chat_template = TEMPLATE
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("tiny")
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.3,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+@dataclass
+class Engine:
+    """Rolls out and scores as the engine does: `capitals` is the share of one half of the bytes, `even` is for tasks
+    with an even number only."""
+
+    model: str
+    group_size: int = 4
+    sampling: dict[str, Any] = field(default_factory=lambda: {"temperature": 1.0, "max_tokens": 8})
+    rewards: tuple[tuple[str, float], ...] = (("low", 1.0), ("even", 0.5))
+    single_turn: bool = True
+    fails: Callable[[int], bool] = lambda _: False
+    scored: list[dict[str, Any]] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    policies: list[str] = field(default_factory=list)
+
+    def score(self, items: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
+        self.steps.append(step)
+        self.scored += [dict(item) for item in items]
+        return [{"scores": self.scores(i["task"], i["completion_ids"]), "reward": 0.0, "trajectory": "t"} for i in items]
+
+    def scores(self, task: str, ids: Sequence[int]) -> dict[str, float | None]:
+        number = int(task.removeprefix("t"))
+        return {
+            "low": sum(i < 128 for i in ids) / len(ids),
+            "even": None if number % 2 else float(len(ids) > 2),
+        }
+
+    def generate(self, tasks: Sequence[str], checkpoint: Path | None, step: int) -> list[dict[str, Any]]:
+        """Two turns of the policy, with a tool's answer between them, by transformers and peft alone."""
+        import torch
+        from peft import PeftModel
+        from transformers import AutoModelForCausalLM, AutoTokenizer
+
+        assert checkpoint
+        self.steps.append(step)
+        self.policies = sorted(path.name for path in checkpoint.parent.glob("policy-*"))
+        tokenizer = AutoTokenizer.from_pretrained(checkpoint)
+        base = AutoModelForCausalLM.from_pretrained(self.model, dtype=torch.float32)
+        policy = PeftModel.from_pretrained(base, str(checkpoint)).eval()
+        tool = tokenizer.encode(TOOL)
+
+        def turn(ids: list[int]) -> tuple[list[int], list[float]]:
+            made: list[int] = []
+            logprobs = []
+            for _ in range(4):
+                with torch.no_grad():
+                    logits = policy(input_ids=torch.tensor([ids + made])).logits[0, -1]
+                spread = torch.log_softmax(logits / self.sampling["temperature"], -1)
+                made.append(int(torch.multinomial(spread.exp(), 1)))
+                logprobs.append(float(spread[made[-1]]))
+            return made, logprobs
+
+        results = []
+        for number, task in enumerate(tasks):
+            if self.fails(number):
+                results.append({"prompt_ids": [], "completion_ids": [], "logprobs": [], "mask": [], "failure": "timeout"})
+                continue
+            prompt = tokenizer.encode(f"<user>{task}<|im_end|><assistant>")
+            one, p1 = turn(prompt)
+            two, p2 = turn(prompt + one + tool)
+            results.append(
+                {
+                    "prompt_ids": prompt,
+                    "completion_ids": one + tool + two,
+                    "logprobs": p1 + [0.0] * len(tool) + p2,
+                    "mask": [1] * 4 + [0] * len(tool) + [1] * 4,
+                    "scores": self.scores(task, one + two),
+                    "failure": "",
+                }
+            )
+        return results
+
+
+@dataclass
+class Run:
+    logged: list[dict[str, float]]
+    said: list[str]
+    job: TrainingJob
+
+
+Train = Callable[..., Run]
+QUICK = {"threads": 1, "learning_rate": 0.02, "warmup": 0, "schedule": "constant", "lora_rank": 8, "lora_alpha": 16}
+
+
+@pytest.fixture
+def train(tmp_path: Path, model: str) -> Train:
+    def run(engine: Engine, *, tasks: int = 4, work: str = "work", output: str = "adapter", **settings: Any) -> Run:
+        rows = tmp_path / "tasks.jsonl"
+        prompts = [{"task": f"t{i}", "prompt": [{"role": "user", "content": f"t{i}"}]} for i in range(tasks)]
+        rows.write_text("".join(json.dumps(row) + "\n" for row in prompts))
+        logged: list[dict[str, float]] = []
+        said: list[str] = []
+
+        def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
+            logged.append({"step": step, "total": total, **metrics})
+
+        job = TrainingJob(
+            model,
+            None,
+            rows,
+            tmp_path / output,
+            seed=7,
+            log=log,
+            work=tmp_path / work,
+            rollouts=engine,
+            say=said.append,
+        )
+        grpo(job, **{**QUICK, **settings})
+        return Run(logged, said, job)
+
+    return run
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(folder / "adapter_model.safetensors"))
+
+
+def test_the_reward_rises_and_each_is_logged_by_its_name(
+    train: Train, model: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    engine = Engine(model, group_size=8)
+    run = train(engine, max_steps=30, batch_size=8, gradient_accumulation=2, options={"max_grad_norm": 1.0})
+    steps = run.logged[1:]
+    assert [step["step"] for step in steps] == list(range(1, 31))
+    first, last = (sum(s["rewards/low/mean"] for s in part) / 5 for part in (steps[:5], steps[-5:]))
+    assert first < 0.6 and last > 0.85
+
+    # one question a step, of all its completions, in the terms of the model
+    assert engine.steps == list(range(1, 31)) and len(engine.scored) == 30 * 16
+    assert {item["completion"] for item in engine.scored[:3]} <= {i["completion"] for i in engine.scored}
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    item = engine.scored[0]
+    assert tokenizer.decode(item["prompt_ids"]) == f"<user>{item['task']}<|im_end|><assistant>"
+    assert item["completion"] == tokenizer.decode(item["completion_ids"], skip_special_tokens=True)
+
+    # `even` was not applicable to half of the tasks; the reward is the weighted sum of what was
+    batch = engine.scored[:16]
+    scores = [engine.scores(item["task"], item["completion_ids"]) for item in batch]
+    low = sum(s["low"] or 0 for s in scores) / 16
+    even = [s["even"] for s in scores if s["even"] is not None]
+    assert steps[0]["rewards/low/mean"] == pytest.approx(low, abs=1e-5)
+    assert steps[0]["reward"] == pytest.approx(low + 0.5 * sum(even) / 16, abs=1e-5)
+    if even:
+        assert steps[0]["rewards/even/mean"] == pytest.approx(sum(even) / len(even))
+    wanted = {"loss", "learning_rate", "grad_norm", "entropy", "reward_std", "frac_reward_zero_std", "step_time"}
+    assert wanted | {"completions/mean_length", "completions/clipped_ratio", "tokens_per_second"} <= set(steps[0])
+    assert any("global batch 16" in line for line in run.said)
+    assert {"adapter_config.json", "tokenizer.json"} <= {path.name for path in run.job.output.iterdir()}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_agents_rollouts_are_learnt_where_the_model_sampled(train: Train, model: str) -> None:
+    engine = Engine(
+        model,
+        sampling={"temperature": 0.7},
+        single_turn=False,
+        fails=lambda number: number == 1,
+    )
+    run = train(engine, max_steps=3, batch_size=4, gradient_accumulation=2, max_length=40)
+    first, *_, last = run.logged[1:]
+    # of the 13 to 23 tokens of prompt and 36 of completion, the end is beyond max_length
+    assert any("longer than max_length=40" in line for line in run.said)
+    assert first["completions/max_length"] <= 8 and first["completions/min_length"] == 0
+    assert first["rollouts_failed"] == pytest.approx(1 / 8)
+    # the server's policy is the trainer's, at the recipe's temperature
+    assert first["sampling_logp_difference"] < 1e-3
+    assert engine.steps == [1, 2, 3] and engine.policies == ["policy-2", "policy-3"]
+    assert first["loss"] == first["loss"] and last["grad_norm"] > 0
+
+
+def test_tokens_that_the_model_did_not_sample_have_no_gradient(model: str, tmp_path: Path, train: Train) -> None:
+    """Rows that differ only where the mask is 0, after the last sampled token, train the same weights."""
+
+    class Fixed(Engine):
+        tail = "x"
+
+        def generate(self, tasks: Sequence[str], checkpoint: Path | None, step: int) -> list[dict[str, Any]]:
+            return [
+                {
+                    "prompt_ids": [5, 6, 7],
+                    "completion_ids": [10 + n, 20 + n, *self.tail.encode()],
+                    "mask": [1, 1, *[0 for _ in self.tail]],
+                    "scores": {"low": n % 2, "even": None},
+                }
+                for n, _ in enumerate(tasks)
+            ]
+
+    made = []
+    for tail in ("aa", "zz"):
+        engine = Fixed(model, single_turn=False)
+        engine.tail = tail
+        train(engine, max_steps=1, batch_size=4, gradient_accumulation=1, work=tail, output=f"out-{tail}")
+        made.append(weights(tmp_path / f"out-{tail}"))
+    assert all((made[0][name] == made[1][name]).all() for name in made[0])
+    assert any(tensor.any() for name, tensor in made[0].items() if "lora_B" in name)
+
+
+def test_going_on_from_a_checkpoint_is_exact(train: Train, model: str, tmp_path: Path) -> None:
+    settings = {"max_steps": 4, "batch_size": 4, "gradient_accumulation": 1, "save_steps": 2, "save_limit": 4}
+    whole, rest = Engine(model), Engine(model)
+    train(whole, tasks=3, **settings, output="whole")
+    for path in (tmp_path / "work").glob("checkpoint-[34]"):
+        path.rename(tmp_path / f"kept-{path.name}")
+    run = train(rest, tasks=3, **settings, output="rest")
+    assert rest.steps == [3, 4]
+    # the fourth step is in the second pass over the tasks
+    assert [i["task"] for i in rest.scored] == [i["task"] for i in whole.scored[8:]]
+    assert [i["completion_ids"] for i in rest.scored] == [i["completion_ids"] for i in whole.scored[8:]]
+    one, two = weights(tmp_path / "whole"), weights(run.job.output)
+    assert all((one[name] == two[name]).all() for name in one)
+
+
+def test_all_rollouts_failing_ends_it(train: Train, model: str) -> None:
+    engine = Engine(model, single_turn=False, fails=lambda _: True)
+    with pytest.raises(TrainingError, match=r"All 4 rollouts of step 1 failed: 4 timeout"):
+        train(engine, max_steps=1, batch_size=4, gradient_accumulation=1)
+
+
+@pytest.mark.parametrize(
+    ("engine", "settings", "message"),
+    [
+        ({"group_size": 1}, {}, "group of 1 has nothing to compare"),
+        ({"sampling": {"temperature": 0, "max_tokens": 8}}, {}, "temperature is 0"),
+        ({"sampling": {"max_tokens": None}}, {}, "max_tokens is not set"),
+        ({"sampling": {"max_tokens": 4096}}, {}, "no room for a prompt"),
+        ({"sampling": {"max_tokens": 8, "stop": ["x"]}}, {}, r"sampling\.stop"),
+        ({"single_turn": False}, {"rollout": "trainer"}, "would not run this recipe's agent"),
+        ({}, {"generation": "vllm"}, "generation: vllm cannot be used"),
+        ({}, {"max_prompt_tokens": 3}, r"All of the 4 tasks have prompts of more than 3 tokens \(the shortest"),
+        ({}, {"options": {"num_generations": 4}}, r"options\.num_generations: use loop\.group_size"),
+    ],
+)
+def test_what_cannot_work_is_refused(
+    train: Train, model: str, engine: dict[str, Any], settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises((TrainingError, SettingError), match=message):
+        train(Engine(model, **engine), **settings)
+
+
+def test_long_prompts_are_left_out() -> None:
+    said: list[str] = []
+    prompts = [Prompt("a", [{"role": "user", "content": "xx"}]), Prompt("b", [{"role": "user", "content": "xxxx"}])]
+    kept = short_enough(prompts, lambda messages: [0] * len(messages[0]["content"]), 3, said.append)
+    assert kept == prompts[:1]
+    assert said == ["1 of 2 tasks left out: more than 3 tokens in the prompt (the longest has 4)"]
+
+
+def test_the_order_of_tasks_goes_on_the_same() -> None:
+    assert order(5, 12, seed=1)[:7] == order(5, 7, seed=1) != order(5, 7, seed=2)
+    assert sorted(order(5, 12, seed=1)[5:10]) == list(range(5))
+
+
+@pytest.mark.parametrize(
+    ("options", "plan"),
+    [
+        ({}, Plan(steps=25, prompts=100, period=1)),
+        ({"steps_per_generation": 8}, Plan(steps=24, prompts=96, period=2)),
+        ({"num_iterations": 3}, Plan(steps=75, prompts=100, period=3)),
+        ({"steps_per_generation": 2}, Plan(steps=25, prompts=100, period=1)),
+    ],
+)
+def test_the_length_of_a_training(options: dict[str, Any], plan: Plan) -> None:
+    batch = Batch(batch_size=8, accumulation=4, group_size=8)  # four prompts a step
+    assert Plan.of(batch, options, 100, 1.0, -1) == plan
+
+
+def test_rollouts_as_rows() -> None:
+    whole = {"prompt_ids": [1, 2], "completion_ids": [3, 4, 5], "mask": [1, 0, 1], "logprobs": [-1.0, 0.0, None]}
+    made = row({**whole, "scores": {"a": 1.0}}, 4, filler=9)
+    assert made == {
+        "prompt_ids": [1, 2],
+        "completion_ids": [3, 4],
+        "env_mask": [1, 0],
+        "logprobs": [-1.0, 0.0],
+        "scores": {"a": 1.0},
+        "failed": False,
+        "cut": True,
+    }
+    assert row(whole, 5, 9)["logprobs"] == [-1.0, 0.0, 0.0] and not row(whole, 5, 9)["cut"]
+    too_long = row({**whole, "scores": {"a": 1.0}}, 2, 9)
+    assert (too_long["env_mask"], too_long["scores"], too_long["cut"]) == ([0], {"a": 1.0}, True)
+    failed = row({"prompt_ids": [], "completion_ids": [], "failure": "timeout"}, 9, 9)
+    assert (failed["completion_ids"], failed["env_mask"], failed["scores"]) == ([9], [0], {})
+
+
+TWO = """
+import json, os, sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_grpo import QUICK, Engine
+from guerdon.training import TrainingJob
+from guerdon_trainers.grpo import grpo
+
+class Closed:
+    def __getattr__(self, name):
+        raise AssertionError(f"asked in rank 1: {{name}}")
+
+rank, folder = int(os.environ["RANK"]), Path({folder!r})
+engine = Engine({model!r}, single_turn={single_turn})
+if rank:
+    engine.score = engine.generate = Closed()
+logged = []
+log = (lambda step, total, metrics: logged.append({{"step": step, **metrics}})) if not rank else (lambda *_: None)
+job = TrainingJob({model!r}, None, folder / "tasks.jsonl", folder / "two", 7, log, folder / "work-two",
+                  rollouts=engine, main=not rank, world=2)
+grpo(job, **QUICK, max_steps=2, batch_size=2, gradient_accumulation=1)
+if not rank:
+    (folder / "seen.json").write_text(json.dumps([engine.steps, engine.scored, logged]))
+"""
+
+
+@pytest.mark.parametrize("single_turn", [True, False])
+def test_two_processes_ask_through_the_main_one(model: str, tmp_path: Path, single_turn: bool) -> None:
+    rows = [{"task": f"t{i}", "prompt": [{"role": "user", "content": f"t{i}"}]} for i in range(4)]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    script = TWO.format(
+        tests=str(Path(__file__).parent), folder=str(tmp_path), model=model, single_turn=single_turn
+    )
+    import socket
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    common |= {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", script],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    out = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], "\n".join(out)
+    steps, scored, logged = json.loads((tmp_path / "seen.json").read_text())
+    assert steps == [1, 2]
+    assert logged[1]["grad_norm"] > 0
+    if single_turn:
+        # one group of four a step, two from each process
+        assert [len({item["task"] for item in scored[i : i + 4]}) for i in (0, 4)] == [1, 1]
+        assert len({tuple(item["completion_ids"]) for item in scored}) == 8
+    else:
+        assert logged[1]["sampling_logp_difference"] < 1e-3
+    assert weights(tmp_path / "two")

@@ -1,0 +1,314 @@
+"""The backend `vllm` from start to stop, with a stand-in for vLLM's server: its flags, its routes, no model."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from command import wait_until
+
+from guerdon.errors import BackendError
+from guerdon.task import Task
+from guerdon_backends.auto import auto
+from guerdon_backends.vllm_server import vllm
+
+SERVER = """
+import argparse, json, os, subprocess, sys, time
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+flags = argparse.ArgumentParser()
+for name in ("model", "served-model-name", "host", "logprobs-mode", "tool-call-parser", "dtype", "generation-config",
+             "kv-cache-dtype", "rope-scaling"):
+    flags.add_argument("--" + name)
+for name in ("port", "max-lora-rank", "max-loras", "max-model-len"):
+    flags.add_argument("--" + name, type=int)
+for name in ("enable-lora", "enable-auto-tool-choice", "enable-sleep-mode", "enforce-eager",
+             "disable-uvicorn-access-log", "enable-prefix-caching"):
+    flags.add_argument("--" + name, action=argparse.BooleanOptionalAction)
+flags.add_argument("--gpu-memory-utilization", type=float)
+args = flags.parse_args()
+print("INFO fake vLLM", " ".join(sys.argv[1:]), flush=True)
+if args.max_model_len == 1:
+    sys.exit("ValueError: max_model_len is too small")
+time.sleep(10 if args.max_model_len == 2 else 0)
+worker = subprocess.Popen([sys.executable, "-c", "import signal, time\\nsignal.signal(15, signal.SIG_IGN)\\ntime.sleep(60)"])
+adapters, told, asleep = {}, [], [False]
+
+async def say(request):
+    if request.headers.get("authorization") != "Bearer " + os.environ["VLLM_API_KEY"]:
+        return JSONResponse({"error": "Unauthorized"}, 401)
+    body = await request.json()
+    path = request.url.path
+    told.append([path, body])
+    if path == "/v1/load_lora_adapter":
+        if body["lora_name"] in adapters:
+            return JSONResponse({"error": {"message": "loaded already"}}, 400)
+        rank = json.load(open(body["lora_path"] + "/adapter_config.json"))["r"]
+        if rank > args.max_lora_rank:
+            message = f"LoRA rank {rank} is greater than max_lora_rank {args.max_lora_rank}."
+            return JSONResponse({"error": {"message": message}}, 400)
+        adapters[body["lora_name"]] = body["lora_path"]
+        return PlainTextResponse("Success")
+    if path == "/v1/unload_lora_adapter":
+        del adapters[body["lora_name"]]
+        return PlainTextResponse("Success")
+    if asleep[0]:
+        return JSONResponse({"error": {"message": "asleep"}}, 500)
+    if body["model"] not in (args.served_model_name, *adapters):
+        return JSONResponse({"error": {"message": "no such model"}}, 404)
+    known = {"flags": vars(args), "told": told, "adapters": adapters, "worker": worker.pid, "env": dict(os.environ)}
+    choice = {"index": 0, "message": {"role": "assistant", "content": json.dumps(known)}, "token_ids": [1]}
+    if body.get("stream"):
+        lines = [{"choices": [{"index": 0, "delta": {"content": c}}]} for c in ("a", "b")]
+        text = "".join(f"data: {json.dumps(line)}\\n\\n" for line in lines) + "data: [DONE]\\n\\n"
+        return StreamingResponse(iter([text]), media_type="text/event-stream")
+    return JSONResponse({"model": body["model"], "prompt_token_ids": [0], "choices": [choice]})
+
+async def sleep(request):
+    asleep[0] = request.url.path == "/sleep"
+    told.append([str(request.url).rpartition("/")[2], {}])
+    return Response()
+
+routes = [Route("/health", lambda _: Response())]
+routes += [Route("/" + p, sleep, methods=["POST"]) for p in ("sleep", "wake_up")]
+routes += [Route("/v1/" + p, say, methods=["POST"]) for p in ("chat/completions", "load_lora_adapter", "unload_lora_adapter")]
+uvicorn.run(Starlette(routes=routes), host=args.host, port=args.port, log_level="warning")
+"""
+TASK = Task("1", "Hi")
+BODY = {"messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture
+def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A machine with a GPU and vLLM, as far as the backend can see; and a model's folder."""
+    package = tmp_path / "site" / "vllm" / "entrypoints" / "openai"
+    package.mkdir(parents=True)
+    for folder in (package, *list(package.parents)[:2]):
+        (folder / "__init__.py").touch()
+    (package / "api_server.py").write_text(SERVER)
+    program(tmp_path / "bin" / "nvidia-smi", "echo 'GPU 0: Toy'")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.syspath_prepend(str(tmp_path / "site"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+    folder = tmp_path / "toy"
+    folder.mkdir()
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (folder / name).write_text("{}")
+    return str(folder)
+
+
+def program(path: Path, text: str) -> None:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def adapter(folder: Path, rank: int = 8) -> Path:
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"r": rank}))
+    return folder
+
+
+def opened(use: Callable[[Any], Coroutine[Any, Any, None]], model: str, **settings: Any) -> None:
+    """Open the backend, use its endpoint, and see that nothing of it is left."""
+
+    async def main() -> None:
+        async with vllm(model, **settings) as endpoint:
+            group = endpoint.process.pid  # type: ignore[attr-defined]
+            await use(endpoint)
+            group = endpoint.process.pid  # type: ignore[attr-defined]
+        with pytest.raises(ProcessLookupError):
+            os.killpg(group, 0)
+
+    asyncio.run(main())
+
+
+async def known(endpoint: Any) -> dict[str, Any]:
+    """What the server knows of itself."""
+    reply = await endpoint.complete(BODY, TASK)
+    result: dict[str, Any] = json.loads(reply["choices"][0]["message"]["content"])
+    return result
+
+
+def test_the_command_line_says_what_the_settings_say(model: str) -> None:
+    async def use(endpoint: Any) -> None:
+        flags = {k: v for k, v in (await known(endpoint))["flags"].items() if v is not None and k != "port"}
+        assert flags == {
+            "model": model,
+            "served_model_name": "toy",
+            "host": "127.0.0.1",
+            "gpu_memory_utilization": 0.5,
+            "max_model_len": 4096,
+            "dtype": "auto",
+            "enforce_eager": True,
+            "enable_lora": True,
+            "max_lora_rank": 64,
+            "max_loras": 2,
+            "enable_auto_tool_choice": True,
+            "tool_call_parser": "hermes",
+            "enable_sleep_mode": True,
+            "logprobs_mode": "processed_logprobs",
+            "kv_cache_dtype": "fp8",
+            "rope_scaling": '{"factor": 2}',
+            "enable_prefix_caching": False,
+            "disable_uvicorn_access_log": True,
+        }
+
+    options = {"kv_cache_dtype": "fp8", "rope-scaling": {"factor": 2}, "--enable-prefix-caching": False}
+    options["generation-config"] = None
+    opened(use, model, gpu_memory=0.5, max_length=4096, eager=True, options=options)
+
+
+def test_adapters_are_swapped_in_the_running_server_and_sleep_is_slept(model: str, tmp_path: Path) -> None:
+    async def use(endpoint: Any) -> None:
+        first, second, third = (adapter(tmp_path / name) for name in "abc")
+        server = await known(endpoint)
+        assert server["env"]["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] == server["env"]["VLLM_SERVER_DEV_MODE"] == "1"
+        assert server["told"][0][1] == {**BODY, "model": "toy", "return_token_ids": True, "logprobs": True}
+        for path in (first, second, third):
+            await endpoint.load_adapter(path)
+        assert endpoint.model == "toy-v3"
+        assert (await known(endpoint))["adapters"] == {"toy-v2": str(second), "toy-v3": str(third)}
+        with pytest.raises(BackendError, match="LoRA rank 128 is greater than max_lora_rank 64"):
+            await endpoint.load_adapter(adapter(tmp_path / "d", rank=128))
+        await endpoint.sleep()
+        await endpoint.wake()
+        await endpoint.sleep()
+        assert [c["choices"][0]["delta"]["content"] async for c in endpoint.stream(BODY, TASK)] == ["a", "b"]
+        server = await known(endpoint)
+        slept = [path for path, _ in server["told"] if "/" not in path]
+        assert slept == ["sleep?level=1", "wake_up", "sleep?level=1", "wake_up"]
+        await endpoint.load_adapter(None)
+        assert (await endpoint.complete(BODY, TASK))["model"] == "toy"
+        async with httpx.AsyncClient() as stranger:
+            url = f"http://127.0.0.1:{server['flags']['port']}/v1/chat/completions"
+            assert (await stranger.post(url, json=BODY)).status_code == 401
+
+    opened(use, model)
+
+
+def test_a_server_that_dies_is_started_again_once_with_its_adapter(
+    model: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(endpoint: Any) -> None:
+        await endpoint.load_adapter(adapter(tmp_path / "a"))
+        before = await known(endpoint)
+        os.kill(endpoint.process.pid, signal.SIGKILL)
+        after, *_ = await asyncio.gather(*(known(endpoint) for _ in range(8)))
+        assert endpoint.model == "toy-v2" and list(after["adapters"]) == ["toy-v2"]
+        assert after["flags"] == before["flags"]
+        assert not Path(f"/proc/{before['worker']}").exists()  # it ignores SIGTERM, and would hold the GPU's memory
+        (warning,) = [m for m in caplog.messages if "Starting it again" in m]
+        assert "The server for toy died (killed by signal 9). The end of its log:\nINFO fake vLLM --model" in warning
+        os.kill(endpoint.process.pid, signal.SIGKILL)
+        with pytest.raises(BackendError, match="INFO fake vLLM") as error:
+            await known(endpoint)
+        assert error.value.kind == "server_died"
+
+    with patched_grace():
+        opened(use, model)
+
+
+@contextlib.contextmanager
+def patched_grace() -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("guerdon_backends.local.GRACE", 1.0)
+        yield
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"max_length": 1}, r"did not start \(exit code 1\)(.|\n)*ValueError: max_model_len is too small"),
+        ({"max_length": 2, "start_timeout": 1}, r"not ready within 1 s \(`start_timeout`\)(.|\n)*INFO fake vLLM"),
+        ({"options": {"no-such-flag": 1}}, "unrecognized arguments: --no-such-flag 1"),
+        ({"options": {"port": 8000}}, "option 'port' is guerdon's to set"),
+    ],
+)
+def test_a_server_that_does_not_start_says_why(model: str, settings: dict[str, Any], words: str) -> None:
+    async def main() -> None:
+        async with vllm(model, **settings):
+            raise AssertionError("opened")
+
+    with pytest.raises(BackendError, match=words):
+        asyncio.run(main())
+
+
+def test_two_servers_never_share_a_port(model: str) -> None:
+    async def main() -> None:
+        async with vllm(model) as one, vllm(model) as two:
+            assert (await known(one))["flags"]["port"] != (await known(two))["flags"]["port"]
+
+    with patched_grace():
+        asyncio.run(main())
+
+
+def test_no_server_is_left_when_its_parent_is_killed(model: str, tmp_path: Path) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import asyncio, sys\n"
+        "from guerdon_backends.vllm_server import vllm\n"
+        "async def main():\n"
+        "    async with vllm(sys.argv[1]) as endpoint:\n"
+        "        print(endpoint.process.pid, flush=True)\n"
+        "        await asyncio.sleep(60)\n"
+        "asyncio.run(main())\n"
+    )
+    with subprocess.Popen([sys.executable, str(script), model], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        parent.kill()
+
+    def gone() -> bool:
+        states = [p.read_text().rpartition(")")[2].split() for p in Path("/proc").glob("[0-9]*/stat") if p.exists()]
+        return not any(s[2] == str(child) and s[0] != "Z" for s in states)
+
+    wait_until(gone, 20)
+
+
+def test_without_a_gpu_or_the_package_the_backend_says_so_and_auto_takes_transformers(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def open_both() -> str:
+        with pytest.raises(BackendError) as error:
+            async with vllm(model):
+                raise AssertionError("opened")
+        with pytest.raises(BackendError):  # the toy's files are empty
+            async with auto(model):
+                raise AssertionError("opened")
+        return str(error.value)
+
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    with caplog.at_level(logging.INFO, "guerdon"):
+        program(tmp_path / "bin" / "nvidia-smi", "exit 9")
+        assert asyncio.run(open_both()) == "Backend vllm needs a CUDA GPU. Take backend: transformers."
+        assert "backend transformers: vllm would need a CUDA GPU" in caplog.messages
+        program(tmp_path / "bin" / "nvidia-smi", "echo 'GPU 0: Toy'")
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+        assert "a CUDA GPU" in asyncio.run(open_both())
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+        (tmp_path / "site" / "vllm").rename(tmp_path / "site" / "gone")
+        assert "the package vllm (pip install 'guerdon[vllm]')" in asyncio.run(open_both())
+
+
+def test_auto_takes_vllm_on_a_gpu(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def main() -> None:
+        async with auto(model) as endpoint:
+            assert (await known(endpoint))["flags"]["served_model_name"] == "toy"
+
+    with caplog.at_level(logging.INFO, "guerdon"), patched_grace():
+        asyncio.run(main())
+    assert "backend vllm: there is a GPU, and vllm is installed" in caplog.messages
