@@ -254,7 +254,8 @@ def test_malformed_calls_stay_text() -> None:
         ({"messages": [{"role": "robot"}]}, 400, "needs a `role`"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "no images"),
         ({"messages": [{"role": "user", "content": "long " * 9000}]}, 400, "context is 8192"),
-        ({"stream": True}, 400, "`stream`"),
+        ({"chat_template_kwargs": 1}, 400, "`chat_template_kwargs` must be an object"),
+        ({"chat_template_kwargs": {"tokenize": True}}, 400, "may not hold 'tokenize'"),
         ({"response_format": {"type": "json_object"}}, 400, "`response_format`"),
         ({"tool_choice": "required"}, 400, "`tool_choice`"),
         ({"temperature": -1}, 400, "`temperature` must be a number from 0"),
@@ -268,6 +269,62 @@ def test_what_would_change_the_answer_is_refused(
     reply = server.post("/v1/chat/completions", json=ask("Hi") | change)
     assert reply.status_code == status
     assert words in reply.json()["error"]["message"]
+
+
+def streamed(server: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:
+    full = {**body, "stream": True, "stream_options": {"include_usage": True}}
+    with server.stream("POST", "/v1/chat/completions", json=full) as reply:
+        assert reply.headers["content-type"].startswith("text/event-stream")
+        *events, done, last = reply.read().decode().split("\n\n")
+    assert (done, last) == ("data: [DONE]", "")
+    return [json.loads(event.removeprefix("data: ")) for event in events]
+
+
+def test_a_stream_says_what_a_whole_reply_does_token_for_token(server: httpx.Client) -> None:
+    body = ask("Write 😀 and ü.", temperature=1.2, seed=5, n=2, max_tokens=12, return_token_ids=True, logprobs=True)
+    whole = chat(server, body)
+    first, second, *chunks, usage = streamed(server, body)
+    assert first["prompt_token_ids"] == whole["prompt_token_ids"]
+    assert [c["choices"][0]["delta"] for c in (first, second)] == [{"role": "assistant", "content": ""}] * 2
+    assert usage["choices"] == [] and usage["usage"] == whole["usage"]
+    assert len(chunks) > 4 and {c["object"] for c in chunks} == {"chat.completion.chunk"}
+    for choice in whole["choices"]:
+        mine = [c["choices"][0] for c in chunks if c["choices"][0]["index"] == choice["index"]]
+        assert "".join(c["delta"]["content"] for c in mine) == choice["message"]["content"]
+        assert [i for c in mine for i in c["token_ids"]] == choice["token_ids"]
+        assert [e for c in mine for e in c["logprobs"]["content"]] == choice["logprobs"]["content"]
+        assert [c["finish_reason"] for c in mine] == [None] * (len(mine) - 1) + [choice["finish_reason"]]
+
+
+def test_a_stream_holds_back_what_a_stop_string_may_cut_and_tool_calls_until_they_are_whole(
+    server: httpx.Client,
+) -> None:
+    full = chat(server, ask("Count from one to ten.", max_tokens=12))["choices"][0]["message"]["content"]
+    stop = full[5:9]
+    text = "".join(
+        c["choices"][0]["delta"].get("content", "")
+        for c in streamed(server, ask("Count from one to ten.", max_tokens=12, stop=stop))
+        if c["choices"]
+    )
+    assert text == full.split(stop)[0]
+    call = '<tool_call>\n{"name": "calculate", "arguments": {"expression": "1+1"}}\n</tool_call>'
+    said = ask("Say it.")["messages"] + [{"role": "assistant", "content": call}, {"role": "user", "content": "Again."}]
+    *_, last, _ = streamed(server, ask("", messages=said * 3, tools=[TOOL], max_tokens=50))
+    (one,) = last["choices"][0]["delta"]["tool_calls"]
+    assert one["index"] == 0 and one["function"] == {"name": "calculate", "arguments": '{"expression": "1+1"}'}
+    assert last["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_a_stream_that_nobody_reads_is_not_generated_on(server: httpx.Client) -> None:
+    started = time.monotonic()
+    endless = {**ask("Tell me a long story.", max_tokens=4000), "stream": True}
+    for _ in range(3):
+        with server.stream("POST", "/v1/chat/completions", json=endless) as reply:
+            next(reply.iter_lines())
+    chat(server, ask("Hi", max_tokens=1))
+    slow = time.monotonic() - started
+    # a batch of four would be at it for minutes
+    assert slow < 30
 
 
 def test_unknown_fields_are_ignored_and_broken_json_is_not(server: httpx.Client) -> None:

@@ -1,7 +1,9 @@
-"""The sft trainer: rows to tokens, settings to trl, and a few real steps."""
+"""The sft trainer: settings to trl, a few real steps, and going on from where they stopped."""
 
 import json
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,10 @@ from guerdon.training import TrainingJob
 
 pytest.importorskip("trl")
 
-from guerdon_trainers.rows import MASKED, token_row, token_rows
+from guerdon_trainers.backend import choose
+from guerdon_trainers.reporter import last_checkpoint
 from guerdon_trainers.sft import sft
+from guerdon_trainers.tokens import MASKED, token_rows
 
 CHATML = (
     "{% for t in tools or [] %}[{{ t.function.name }}]{% endfor %}"
@@ -23,10 +27,6 @@ CHATML = (
     "<|im_end|>\n{% endgeneration %}{% else %}{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-UNMARKED = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
-# the end of the turn marked apart from the text
-SPLIT = CHATML.replace("{% for c in", "{% endgeneration %}{{ '\\n' }}{% generation %}{% for c in")
-FORGETFUL = UNMARKED.replace("{{ m.content }}{% for c", "{{ m.content if loop.last else '' }}{% for c")
 
 TOOLS = [{"type": "function", "function": {"name": "calculate", "parameters": {}}}]
 TALK: list[dict[str, Any]] = [
@@ -75,43 +75,69 @@ def model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
         bos_token_id=None,
         eos_token_id=end,
         pad_token_id=end,
+        initializer_range=0.2,  # so that it matters what a token sees
     )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
 
 
-Train = Callable[..., list[dict[str, float]]]
+@dataclass
+class Ran:
+    """What a training did: all that it logged, the figures of its steps, what it said, and where it wrote."""
+
+    output: Path
+    logged: list[dict[str, float]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    @property
+    def losses(self) -> list[float]:
+        return [line["loss"] for line in self.logged if "loss" in line]
+
+
+class Train:
+    """Trains on rows, in `folder`."""
+
+    def __init__(self, folder: Path, model: str) -> None:
+        self.folder, self.model = folder, model
+
+    def job(self, ran: Ran, rows: list[dict[str, Any]], *, stop: float = math.inf, **job: Any) -> TrainingJob:
+        """`stop` is the step after which the training is interrupted."""
+
+        def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
+            if step > stop:
+                raise KeyboardInterrupt
+            ran.logged.append({"step": step, "total": total, **metrics})
+
+        (file := self.folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+        work = self.folder / f"work-{ran.output.name}"
+        given = {"model": self.model, "adapter": None, "work": work, "say": ran.said.append, **job}
+        return TrainingJob(rows=file, output=ran.output, seed=7, log=log, **given)
+
+    def __call__(
+        self, rows: list[dict[str, Any]], output: str = "adapter", *, job: dict[str, Any] | None = None, **settings: Any
+    ) -> Ran:
+        ran = Ran(self.folder / output)
+        settings = {"lora_rank": 4, "threads": 1, "warmup": 0, "gradient_accumulation": 1, **settings}
+        sft(self.job(ran, rows, **(job or {})), **settings)
+        return ran
 
 
 @pytest.fixture
 def train(tmp_path: Path, model: str) -> Train:
-    """Trains on rows and gives what was logged, step 0 first."""
-
-    def run(
-        rows: list[dict[str, Any]],
-        *,
-        output: str = "adapter",
-        adapter: Path | None = None,
-        base: str = model,
-        **settings: Any,
-    ) -> list[dict[str, float]]:
-        file = tmp_path / "rows.jsonl"
-        file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        logged: list[dict[str, float]] = []
-
-        def log(step: int, total: int, metrics: Mapping[str, float]) -> None:
-            logged.append({"step": step, "total": total, **metrics})
-
-        job = TrainingJob(base, adapter, file, tmp_path / output, seed=7, log=log, work=tmp_path / f"work-{output}")
-        sft(job, **{"lora_rank": 4, "threads": 1, **settings})
-        return logged
-
-    return run
+    return Train(tmp_path, model)
 
 
-def learnt(tokenizer: Any, row: dict[str, list[int]]) -> str:
-    return str(tokenizer.decode([label for label in row["labels"] if label != MASKED]))
+def numbers(count: int) -> list[dict[str, Any]]:
+    """Rows of different lengths, without a meaning."""
+    ids = [[3 + (7 * i * i + 11 * j) % 200 for j in range(5 + 5 * i % 13)] for i in range(count)]
+    return [{"input_ids": row, "labels": [MASKED, *row[1:]]} for row in ids]
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(next(folder.glob("*model.safetensors")))
 
 
 def loss(folder: str, rows: list[dict[str, list[int]]], adapter: Path | None = None) -> float:
@@ -133,145 +159,189 @@ def loss(folder: str, rows: list[dict[str, list[int]]], adapter: Path | None = N
     return total / count
 
 
-@pytest.mark.parametrize("template", [CHATML, UNMARKED])
-def test_the_assistants_messages_are_learnt_up_to_their_end(tokenizer: Any, template: str) -> None:
-    tokenizer.chat_template = template
-    row = token_row(tokenizer, TALK, TOOLS)
-    tokenizer.chat_template = CHATML
-    assert learnt(tokenizer, row) == "<calculate 12*7><|im_end|>### 84 ###<|im_end|>"
-    text = tokenizer.decode(row["input_ids"])
-    assert text.startswith("[calculate]<|im_start|>user\nWhat is 12*7?<|im_end|>\n<|im_start|>assistant\n<calc")
-    assert text.endswith("### 84 ###<|im_end|>")
+def test_a_broken_file_is_named_with_its_line(train: Train) -> None:
+    with pytest.raises(TrainingError, match=r"rows\.jsonl:2"):
+        train([{"messages": TALK}, {"prompt": "hi"}])
 
 
 @pytest.mark.parametrize(
-    ("template", "spans"),
-    [(CHATML, "one to a message"), (UNMARKED, "none"), (SPLIT, "two to a message")],
-)
-def test_only_the_messages_named_are_learnt(tokenizer: Any, template: str, spans: str) -> None:
-    """Examples in a prompt, say: they stay in the row, and are masked."""
-    shot = [{"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "two"}]
-    rows = [{"messages": [*shot, *TALK], "learn": [3, 5]}, {"messages": [*shot, *TALK]}]
-    tokenizer.chat_template = template
-    named, every = token_rows(tokenizer, rows, 4096).rows
-    tokenizer.chat_template = CHATML
-    assert learnt(tokenizer, named) == "<calculate 12*7><|im_end|>### 84 ###<|im_end|>"
-    assert learnt(tokenizer, every) == "two<|im_end|><calculate 12*7><|im_end|>### 84 ###<|im_end|>"
-    assert named["input_ids"] == every["input_ids"]
-
-
-def test_a_template_that_rewrites_the_past_is_refused(tokenizer: Any) -> None:
-    talk = [TALK[0], {"role": "assistant", "content": "hm"}, *TALK]
-    tokenizer.chat_template = FORGETFUL
-    try:
-        with pytest.raises(TrainingError, match=r"renders message 2 differently .* \{% generation %\}"):
-            token_row(tokenizer, talk)
-    finally:
-        tokenizer.chat_template = CHATML
-
-
-def test_rows_with_ids_are_used_as_they_are_and_equal_those_made_from_messages(tokenizer: Any) -> None:
-    """A server samples up to the end-of-turn token; the template's line break then opens the next prompt."""
-    prompt = tokenizer.apply_chat_template([{"role": "user", "content": "What is 12*7?"}], tokenize=False)
-    first = tokenizer.encode(prompt + "<|im_start|>assistant\n", add_special_tokens=False)
-    call = tokenizer.encode("<calculate 12*7><|im_end|>", add_special_tokens=False)
-    result = tokenizer.encode("\n<|im_start|>tool\n84<|im_end|>\n<|im_start|>assistant\n", add_special_tokens=False)
-    answer = tokenizer.encode("### 84 ###<|im_end|>", add_special_tokens=False)
-    sampled = {
-        "input_ids": first + call + result + answer,
-        "labels": [MASKED] * len(first) + call + [MASKED] * len(result) + answer,
-    }
-    made = token_rows(tokenizer, [{**sampled, "reward": 1.0}, {"messages": TALK}], 4096)
-    assert made.rows == [sampled, sampled]
-
-
-def test_long_rows_are_cut_and_counted(tokenizer: Any) -> None:
-    rows = [
-        {"input_ids": [1, 2, 3, 4], "labels": [MASKED, 2, 3, 4]},
-        {"input_ids": [1, 2, 3, 4], "labels": [MASKED, MASKED, MASKED, 4]},
-        {"input_ids": [1, 2], "labels": [MASKED, 2]},
-    ]
-    made = token_rows(tokenizer, rows, 3)
-    assert [row["input_ids"] for row in made.rows] == [[1, 2, 3], [1, 2]]
-    assert (made.cut, made.dropped) == (2, 1)
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
+    ("settings", "message"),
     [
-        ([], "no rows to train on"),
-        ([{"input_ids": [1], "labels": [MASKED]}], "None of the 1 rows .* every label is -100"),
-        ([{"input_ids": [1] * 5000, "labels": [MASKED] * 4999 + [1]}], "were cut at max_length=4096"),
-        ([{"input_ids": [1, 2], "labels": [1]}], "row 1 has 2 input_ids but 1 labels"),
-        ([{"prompt": "hi"}], "row 1 has neither input_ids .* it has prompt"),
+        ({"options": {"label_smoothin_factor": 0.1}}, "options.label_smoothin_factor.* Did you mean 'label_smoothing"),
+        (
+            {"options": {"per_device_train_batch_size": 8}},
+            "options.per_device_train_batch_size: use batch_size instead",
+        ),
+        ({"options": {"optim": "adamx"}}, "trl refuses .*adamx"),
+        ({"lora_options": {"lora_dropuot": 0.1}}, "peft's LoraConfig has no .* Did you mean 'lora_dropout'"),
+        ({"lora_options": {"r": 8}}, "lora_options.r: use lora_rank instead"),
+        ({"report_to": ["console", "trackio"]}, "trackio is not installed: pip install trackio"),
+        ({"tuning": "qlora"}, r"needs bitsandbytes.*guerdon\[qlora\]"),
+        ({"backend": "unsloth"}, "backend: unsloth cannot be used: no CUDA device"),
+        ({"early_stop": 1}, "early_stop needs rows to evaluate on"),
+        ({"resume_from": "step_1000"}, "no checkpoint step_1000. In .* there are: none"),
+        ({"chat_template": "nowhere.jinja"}, "nowhere.jinja cannot be read"),
     ],
 )
-def test_rows_that_cannot_be_learnt(train: Train, rows: list[dict[str, Any]], message: str) -> None:
+def test_what_cannot_be_had(train: Train, settings: dict[str, Any], message: str) -> None:
     with pytest.raises(TrainingError, match=message):
-        train(rows)
-
-
-def test_a_broken_file_is_named_with_its_line(tmp_path: Path, model: str) -> None:
-    file = tmp_path / "rows.jsonl"
-    file.write_text('{"messages": []}\n{"messages": [\n')
-    with pytest.raises(TrainingError, match=r"rows\.jsonl:2: not JSON"):
-        sft(TrainingJob(model, None, file, tmp_path / "out", 0, lambda *_: None))
+        train([{"messages": TALK}], **settings)
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("asked", "more", "name", "why"),
     [
-        ({"label_smoothin_factor": 0.1}, "options.label_smoothin_factor.* Did you mean 'label_smoothing_factor'"),
-        ({"per_device_train_batch_size": 8}, "options.per_device_train_batch_size: use batch_size instead"),
-        ({"optim": "adamx"}, "trl refuses .*adamx"),
+        ("auto", {"cuda": False}, "transformers", "no CUDA device"),
+        ("auto", {"cuda": True}, "unsloth", "a GPU, and the package"),
+        ("auto", {"cuda": True, "world": 2}, "transformers", "2 processes"),
+        ("transformers", {"cuda": True}, "transformers", "as the recipe says"),
+        ("unsloth", {"cuda": False}, "", "no CUDA device"),
+        ("transformers", {"checkpointing": "unsloth"}, "", "Unsloth's own, and backend is transformers"),
+        ("auto", {"checkpointing": "unsloth", "cuda": False}, "", "Unsloth's own, which cannot be used: no CUDA"),
     ],
 )
-def test_options_that_trl_does_not_take(train: Train, options: dict[str, Any], message: str) -> None:
-    with pytest.raises(TrainingError, match=message):
-        train([{"messages": TALK}], options=options)
+def test_the_backend_and_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: Any, more: dict[str, Any], name: str, why: str
+) -> None:
+    (tmp_path / "unsloth.py").write_text("raise RuntimeError('only the training process imports it')")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("guerdon_trainers.backend.PATCHED", ())  # this process has imported them all
+    if name:
+        chosen, reason = choose(asked, **more)
+        assert chosen == name and why in reason
+    else:
+        with pytest.raises(TrainingError, match=why):
+            choose(asked, **more)
 
 
 def test_a_few_steps_then_on_from_there(
-    train: Train, tokenizer: Any, model: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    train: Train, tokenizer: Any, model: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     plain = [{"input_ids": list(b), "labels": [MASKED, *b[1:]]} for b in (b"abcd", b"abce", b"xyz")]
     rows = [{"messages": TALK}, *plain]
     tokens = token_rows(tokenizer, rows, 99).rows
-    settings = {"max_steps": 3, "batch_size": 4, "gradient_accumulation": 1, "learning_rate": 0.01, "warmup": 0}
+    settings = {"max_steps": 3, "batch_size": 4, "learning_rate": 0.01}
     capfd.readouterr()
 
-    logged = train(rows, **settings)
+    first = train(rows, **settings)
 
-    assert [step["step"] for step in logged] == [0, 1, 2, 3]
-    assert logged[0]["rows"] == 4
-    assert {"loss", "learning_rate", "mean_token_accuracy", "tokens_per_second", "total"} <= set(logged[1])
+    assert [line["step"] for line in first.logged] == [0, 1, 2, 3]
+    assert first.logged[0]["rows"] == 4
+    assert first.said[0].startswith("backend transformers: ")
+    assert {"loss", "learning_rate", "grad_norm", "mean_token_accuracy", "epoch", "tokens_per_second", "total"} <= set(
+        first.logged[1]
+    )
     # only the labels count, all of them: transformers alone finds the same loss
-    assert logged[1]["loss"] == pytest.approx(loss(model, tokens), rel=1e-3)
-    first = tmp_path / "adapter"
-    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= {p.name for p in first.iterdir()}
-    after = loss(model, tokens, first)
-    assert after < logged[3]["loss"] < logged[1]["loss"]
+    assert first.losses[0] == pytest.approx(loss(model, tokens), rel=1e-3)
+    written = {p.name for p in first.output.iterdir()}
+    assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json"} <= written
+    after = loss(model, tokens, first.output)
+    assert after < first.losses[2] < first.losses[0]
 
-    more = train(rows, output="more", adapter=first, **settings)
-    assert more[1]["loss"] == pytest.approx(after, rel=1e-3)
-    assert loss(model, tokens, tmp_path / "more") < after
+    more = train(rows, "more", job={"adapter": first.output}, **settings)
+    assert more.losses[0] == pytest.approx(after, rel=1e-3)
+    assert loss(model, tokens, more.output) < after
     assert capfd.readouterr() == ("", "")
 
     with pytest.raises(TrainingError, match=r"lora_rank is 8, but the adapter .* was made with 4"):
-        train(rows, adapter=first, lora_rank=8)
+        train(rows, "other", job={"adapter": first.output}, lora_rank=8)
+    with pytest.raises(TrainingError, match=r"tuning: full .* cannot go on from the adapter"):
+        train(rows, "whole", job={"adapter": first.output}, tuning="full")
+
+
+def test_an_interrupted_training_goes_on_as_if_it_had_not_been(train: Train) -> None:
+    rows = numbers(7)
+    settings = {
+        "max_steps": 6,
+        "batch_size": 2,
+        "learning_rate": 0.01,
+        "schedule": "cosine_with_min_lr",
+        "warmup": 1,
+        "save_steps": 1,
+        "save_limit": 3,
+        "lora_options": {"lora_dropout": 0.3},
+    }
+    whole = train(rows, "whole", **settings)
+    part = Ran(train.folder / "part")
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, "part", job={"stop": 4}, **settings)
+    work = train.folder / "work-part"
+    assert sorted(p.name for p in work.glob("checkpoint-*")) == ["checkpoint-2", "checkpoint-3", "checkpoint-4"]
+    (work / "checkpoint-4" / "trainer_state.json").write_text('{"global_')  # killed while it was written
+    with pytest.raises(TrainingError, match=r"step_4. checkpoint-4 lacks .* In .*: checkpoint-2, checkpoint-3\."):
+        last_checkpoint(train.job(part, rows), "step_4")
+    assert last_checkpoint(train.job(part, rows), "2") == str(work / "checkpoint-2")
+
+    rest = train(rows, "part", **settings)
+
+    assert any("checkpoint-4 was not written to its end" in line for line in rest.said)
+    assert "going on from checkpoint-3" in rest.said
+    assert rest.losses == whole.losses[3:]
+    assert whole.logged[-1]["learning_rate"] == pytest.approx(0.00186, rel=0.01)  # a cosine to 0 would be at 0.00095
+    one, other = weights(whole.output), weights(rest.output)
+    assert one.keys() == other.keys()
+    assert all(one[name].equal(other[name]) for name in one)
+
+
+def test_all_of_the_model_the_best_of_it(train: Train, tokenizer: Any) -> None:
+    """Learning rows by heart does not help with others: it stops early, and the best weights are what is written."""
+    rows, others = [{"prompt": "ab", "completion": "cdefgh"}] * 8, [{"prompt": "ab", "completion": "ceg"}]
+    (file := train.folder / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
+    settings = {"epochs": 20, "batch_size": 1, "gradient_accumulation": 8, "global_batch": 4, "learning_rate": 0.02}
+    ran = train(rows, job={"validation": file}, tuning="full", early_stop=2, eval_steps=2, **settings)
+
+    assert ran.logged[0]["total"] == 40  # two steps an epoch
+    evaluated = {line["step"]: line["eval_loss"] for line in ran.logged if "eval_loss" in line}
+    best = min(evaluated, key=evaluated.__getitem__)
+    assert list(evaluated) == list(range(2, best + 5, 2)) and best + 4 < 40
+    held_back = token_rows(tokenizer, others, 99).rows
+    assert loss(str(ran.output), held_back) == pytest.approx(evaluated[best], rel=1e-3)
+    written = {p.name for p in ran.output.iterdir()}
+    assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= written
+    saved = json.loads((ran.output / "config.json").read_text())
+    assert saved["use_cache"] is True and saved["eos_token_id"] == tokenizer.eos_token_id
+
+
+def test_packed_rows_do_not_see_each_other(train: Train) -> None:
+    rows = numbers(6)
+    settings = {"max_steps": 1, "batch_size": 6, "max_length": 64, "learning_rate": 1e-9}
+    apart, packed = train(rows, "apart", **settings), train(rows, "packed", packing=True, **settings)
+    assert packed.losses == pytest.approx(apart.losses, rel=1e-5)
+    assert packed.logged[1]["grad_norm"] == pytest.approx(apart.logged[1]["grad_norm"], rel=1e-4)
+    assert any("without flash attention" in line for line in packed.said)
 
 
 def test_a_loss_that_is_no_number_ends_the_training(train: Train) -> None:
     with pytest.raises(TrainingError, match=r"loss is nan at step .* Lower the learning_rate"):
-        train([{"messages": TALK}], max_steps=9, learning_rate=1e30, warmup=0, options={"max_grad_norm": 0})
+        train([{"messages": TALK}], max_steps=9, learning_rate=1e30, options={"max_grad_norm": 0})
+
+
+def test_the_plain_loss_for_trl_1_15_without_a_gpu() -> None:
+    import torch
+
+    from guerdon_trainers.cpu_kernels import PlainLogProb
+
+    torch.manual_seed(0)
+    hidden, weight, bias = torch.randn(700, 8, requires_grad=True), torch.randn(30, 8), torch.randn(30)
+    targets = torch.randint(30, (700,))
+    every = ("entropy", "log_sum_sq_probs", "mean_logits", "is_top1")
+    chosen, *figures = PlainLogProb.apply(hidden, weight, bias, targets, 2.0, 256, 5.0, 0.5, every)
+    logits = 5 * torch.tanh(0.5 * (hidden @ weight.T + bias) / 5) / 2
+    logs = torch.log_softmax(logits, -1)
+    expected = [-(logs.exp() * logs).sum(-1), logs.exp().square().sum(-1).log(), logits.mean(-1)]
+    torch.testing.assert_close(chosen, logs.gather(-1, targets[:, None]).squeeze(-1))
+    torch.testing.assert_close(figures[:3], expected)
+    assert figures[3].equal(logs.argmax(-1) == targets)
+    assert PlainLogProb.apply(hidden, weight, None, targets, 1.0, 256)[2:] == (None, None, None)
+    chosen.sum().backward()
+    assert hidden.grad is not None and hidden.grad.isfinite().all()
 
 
 @pytest.mark.model
-def test_smollm2_learns_to_call_the_tool(train: Train, tmp_path: Path) -> None:
+def test_smollm2_learns_to_call_the_tool(train: Train) -> None:
     from guerdon_backends.models import smollm2_135m
 
-    folder = smollm2_135m()
     rows = [{"messages": TALK, "tools": TOOLS}] * 4
-    logged = train(rows, base=folder, max_steps=3, batch_size=2, gradient_accumulation=1, learning_rate=1e-3, warmup=0)
-    assert logged[3]["loss"] < logged[1]["loss"] / 2
-    assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
+    ran = train(rows, job={"model": smollm2_135m()}, max_steps=3, batch_size=2, learning_rate=1e-3)
+    assert ran.losses[2] < ran.losses[0] / 2
+    assert (ran.output / "adapter_model.safetensors").exists()

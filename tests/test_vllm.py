@@ -23,10 +23,6 @@ from guerdon_backends.vllm_server import vllm
 
 SERVER = """
 import argparse, json, os, subprocess, sys, time
-import uvicorn
-from starlette.applications import Starlette
-from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from starlette.routing import Route
 
 flags = argparse.ArgumentParser()
 for name in ("model", "served-model-name", "host", "logprobs-mode", "tool-call-parser", "dtype", "generation-config",
@@ -42,8 +38,13 @@ args = flags.parse_args()
 print("INFO fake vLLM", " ".join(sys.argv[1:]), flush=True)
 if args.max_model_len == 1:
     sys.exit("ValueError: max_model_len is too small")
-time.sleep(10 if args.max_model_len == 2 else 0)
-worker = subprocess.Popen([sys.executable, "-c", "import signal, time\\nsignal.signal(15, signal.SIG_IGN)\\ntime.sleep(60)"])
+time.sleep(30 if args.max_model_len == 2 else 0)
+import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; sleep 60"])
 adapters, told, asleep = {}, [], [False]
 
 async def say(request):
@@ -68,7 +69,7 @@ async def say(request):
         return JSONResponse({"error": {"message": "asleep"}}, 500)
     if body["model"] not in (args.served_model_name, *adapters):
         return JSONResponse({"error": {"message": "no such model"}}, 404)
-    known = {"flags": vars(args), "told": told, "adapters": adapters, "worker": worker.pid, "env": dict(os.environ)}
+    known = {"flags": vars(args), "told": told, "adapters": adapters, "env": dict(os.environ)}
     choice = {"index": 0, "message": {"role": "assistant", "content": json.dumps(known)}, "token_ids": [1]}
     if body.get("stream"):
         lines = [{"choices": [{"index": 0, "delta": {"content": c}}]} for c in ("a", "b")]
@@ -83,7 +84,8 @@ async def sleep(request):
 
 routes = [Route("/health", lambda _: Response())]
 routes += [Route("/" + p, sleep, methods=["POST"]) for p in ("sleep", "wake_up")]
-routes += [Route("/v1/" + p, say, methods=["POST"]) for p in ("chat/completions", "load_lora_adapter", "unload_lora_adapter")]
+paths = ("chat/completions", "load_lora_adapter", "unload_lora_adapter")
+routes += [Route("/v1/" + p, say, methods=["POST"]) for p in paths]
 uvicorn.run(Starlette(routes=routes), host=args.host, port=args.port, log_level="warning")
 """
 TASK = Task("1", "Hi")
@@ -93,6 +95,7 @@ BODY = {"messages": [{"role": "user", "content": "Hi"}]}
 @pytest.fixture
 def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """A machine with a GPU and vLLM, as far as the backend can see; and a model's folder."""
+    monkeypatch.setattr("guerdon_backends.local.GRACE", 1.0)
     package = tmp_path / "site" / "vllm" / "entrypoints" / "openai"
     package.mkdir(parents=True)
     for folder in (package, *list(package.parents)[:2]):
@@ -127,13 +130,19 @@ def opened(use: Callable[[Any], Coroutine[Any, Any, None]], model: str, **settin
 
     async def main() -> None:
         async with vllm(model, **settings) as endpoint:
-            group = endpoint.process.pid  # type: ignore[attr-defined]
             await use(endpoint)
-            group = endpoint.process.pid  # type: ignore[attr-defined]
-        with pytest.raises(ProcessLookupError):
-            os.killpg(group, 0)
+        assert not running(endpoint.process.pid)  # type: ignore[attr-defined]
 
     asyncio.run(main())
+
+
+def running(group: int) -> list[list[str]]:
+    """The processes of a group, as /proc has them."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            found.append([file.parent.name, *file.read_text().rpartition(")")[2].split()])
+    return [one for one in found if one[3] == str(group) and one[1] != "Z"]
 
 
 async def known(endpoint: Any) -> dict[str, Any]:
@@ -205,12 +214,12 @@ def test_a_server_that_dies_is_started_again_once_with_its_adapter(
 ) -> None:
     async def use(endpoint: Any) -> None:
         await endpoint.load_adapter(adapter(tmp_path / "a"))
-        before = await known(endpoint)
+        before, group = await known(endpoint), endpoint.process.pid
         os.kill(endpoint.process.pid, signal.SIGKILL)
         after, *_ = await asyncio.gather(*(known(endpoint) for _ in range(8)))
         assert endpoint.model == "toy-v2" and list(after["adapters"]) == ["toy-v2"]
         assert after["flags"] == before["flags"]
-        assert not Path(f"/proc/{before['worker']}").exists()  # it ignores SIGTERM, and would hold the GPU's memory
+        assert not running(group)  # its worker ignores SIGTERM, and would hold the GPU's memory
         (warning,) = [m for m in caplog.messages if "Starting it again" in m]
         assert "The server for toy died (killed by signal 9). The end of its log:\nINFO fake vLLM --model" in warning
         os.kill(endpoint.process.pid, signal.SIGKILL)
@@ -218,22 +227,14 @@ def test_a_server_that_dies_is_started_again_once_with_its_adapter(
             await known(endpoint)
         assert error.value.kind == "server_died"
 
-    with patched_grace():
-        opened(use, model)
-
-
-@contextlib.contextmanager
-def patched_grace() -> Any:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("guerdon_backends.local.GRACE", 1.0)
-        yield
+    opened(use, model)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"max_length": 1}, r"did not start \(exit code 1\)(.|\n)*ValueError: max_model_len is too small"),
-        ({"max_length": 2, "start_timeout": 1}, r"not ready within 1 s \(`start_timeout`\)(.|\n)*INFO fake vLLM"),
+        ({"max_length": 2, "start_timeout": 3}, r"not ready within 3 s \(`start_timeout`\)(.|\n)*INFO fake vLLM"),
         ({"options": {"no-such-flag": 1}}, "unrecognized arguments: --no-such-flag 1"),
         ({"options": {"port": 8000}}, "option 'port' is guerdon's to set"),
     ],
@@ -252,8 +253,7 @@ def test_two_servers_never_share_a_port(model: str) -> None:
         async with vllm(model) as one, vllm(model) as two:
             assert (await known(one))["flags"]["port"] != (await known(two))["flags"]["port"]
 
-    with patched_grace():
-        asyncio.run(main())
+    asyncio.run(main())
 
 
 def test_no_server_is_left_when_its_parent_is_killed(model: str, tmp_path: Path) -> None:
@@ -272,11 +272,7 @@ def test_no_server_is_left_when_its_parent_is_killed(model: str, tmp_path: Path)
         child = int(parent.stdout.readline())
         parent.kill()
 
-    def gone() -> bool:
-        states = [p.read_text().rpartition(")")[2].split() for p in Path("/proc").glob("[0-9]*/stat") if p.exists()]
-        return not any(s[2] == str(child) and s[0] != "Z" for s in states)
-
-    wait_until(gone, 20)
+    wait_until(lambda: not running(child), 20)
 
 
 def test_without_a_gpu_or_the_package_the_backend_says_so_and_auto_takes_transformers(
@@ -286,8 +282,8 @@ def test_without_a_gpu_or_the_package_the_backend_says_so_and_auto_takes_transfo
         with pytest.raises(BackendError) as error:
             async with vllm(model):
                 raise AssertionError("opened")
-        with pytest.raises(BackendError):  # the toy's files are empty
-            async with auto(model):
+        with pytest.raises(BackendError, match="no folder"):
+            async with auto("nowhere"):
                 raise AssertionError("opened")
         return str(error.value)
 
@@ -309,6 +305,6 @@ def test_auto_takes_vllm_on_a_gpu(model: str, caplog: pytest.LogCaptureFixture) 
         async with auto(model) as endpoint:
             assert (await known(endpoint))["flags"]["served_model_name"] == "toy"
 
-    with caplog.at_level(logging.INFO, "guerdon"), patched_grace():
+    with caplog.at_level(logging.INFO, "guerdon"):
         asyncio.run(main())
     assert "backend vllm: there is a GPU, and vllm is installed" in caplog.messages

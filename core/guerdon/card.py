@@ -98,7 +98,8 @@ def _short(value: Any) -> str:
     """Where rows or tasks are from, in a word."""
     if isinstance(value, Mapping):
         parts = value.get("mix") or ()
-        where = value.get("path") or value.get("dataset") or value.get("source")
+        where = value.get("path") or value.get("dataset")
+        where = where or (_named(value["source"]) if value.get("source") else None)
         return ", ".join(filter(None, map(_short, parts))) if parts else _short(where)
     if isinstance(value, list):
         return ", ".join(map(_short, value))

@@ -438,3 +438,12 @@ def schema() -> None:
     from guerdon.explain import recipe_schema
 
     _print_json(recipe_schema())
+
+
+def _add_commands() -> None:
+    from guerdon.export_command import export
+
+    cli.add_command(export)
+
+
+_add_commands()

@@ -7,7 +7,9 @@ ratio of 0.75, which gives 80 to 20.)
 """
 
 import json
+import math
 import random
+import weakref
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -68,7 +70,8 @@ class _Spool:
     """Lines in a temporary file, and where each begins."""
 
     def __init__(self) -> None:
-        self.file = SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 (goes with the rows)
+        self.file = SpooledTemporaryFile(max_size=SPOOLED)  # noqa: SIM115 (closed with the last of its rows)
+        weakref.finalize(self, self.file.close)
         self.starts = array("Q", [0])
 
     def add(self, row: Row) -> None:
@@ -148,14 +151,14 @@ class _Tally:
 
     formats: Counter[str] = field(default_factory=Counter)
     columns: dict[str, dict[str, None]] = field(default_factory=dict)
-    unused: dict[str, None] = field(default_factory=dict)
+    seen: dict[str, None] = field(default_factory=dict)
     empty: int = 0
 
     def add(self, found: Found, row: Row) -> None:
         self.formats[found.name] += 1
         columns = self.columns.setdefault(found.name, {})
         columns.update(dict.fromkeys(found.columns))
-        self.unused.update(dict.fromkeys(map(str, row)))
+        self.seen.update(dict.fromkeys(map(str, row)))
         self.empty += _is_empty(found.row)
 
     def __str__(self) -> str:
@@ -164,7 +167,7 @@ class _Tally:
             for name, n in self.formats.most_common()
         ]
         used = {c for columns in self.columns.values() for c in columns}
-        unused = [c for c in self.unused if c not in used]
+        unused = [c for c in self.seen if c not in used]
         text = " and ".join(parts)
         if unused:
             text += f"; not used: {', '.join(unused[:6])}{' ...' if len(unused) > 6 else ''}"
@@ -173,7 +176,7 @@ class _Tally:
         return text
 
     def _shown(self, name: str) -> str:
-        columns = list(self.columns[name])
+        columns = [c for c in self.seen if c in self.columns[name]]
         return "" if columns == [name] else f" ({', '.join(columns)})"
 
 
@@ -248,21 +251,32 @@ def _mixed(
     weights = [Fraction(repr(part.weight)) for part in mix]
     shares = [w / sum(weights) for w in weights]
     counts = [len(part) for part in parts]
-    if not first:
-        total = int(min(n / share for n, share in zip(counts, shares, strict=True)))
-        counts = _apportioned(min(total, spec.limit or total), shares)
-    drawn = [part.shuffled(f"mix-{seed}-{i}")[:n] for i, (part, n) in enumerate(zip(parts, counts, strict=True))]
-    rows = Lines(parts[0].spool, array("Q", [i for part in drawn for i in part.order]))
     names = [name_of(part) for part in mix]
+    drawn = list(parts)
     if first:
         notes.append("mixture: " + ", ".join(f"{float(s):.1%} {n}" for s, n in zip(shares, names, strict=True)))
-        return rows, dict(zip(names, counts, strict=True))
-    if not rows:
-        raise TaskError("the mixture is empty: with these weights the smallest source does not give a single row")
-    parts_of = [f"{n} of {name} ({n / len(rows):.1%})" for n, name in zip(counts, names, strict=True)]
-    notes.append(f"mixture: {counted(rows, 'row')}: {', '.join(parts_of)}")
-    key = seed if isinstance(spec.shuffle, bool) else spec.shuffle
-    return rows.shuffled(f"shuffle-{key}"), dict(zip(names, counts, strict=True))
+    else:
+        total = int(min(n / share for n, share in zip(counts, shares, strict=True)))
+        counts = _apportioned(_whole(min(total, spec.limit or total), shares), shares)
+        drawn = [p.shuffled(f"mix-{seed}-{i}")[:n] for i, (p, n) in enumerate(zip(parts, counts, strict=True))]
+    rows = Lines(parts[0].spool, array("Q", [i for part in drawn for i in part.order]))
+    if not first:
+        if not rows:
+            raise TaskError("the mixture is empty: with these weights the smallest source does not give a single row")
+        rows = rows.shuffled(f"shuffle-{seed if isinstance(spec.shuffle, bool) else spec.shuffle}")
+        parts_of = [f"{n} of {name} ({n / len(rows):.1%})" for n, name in zip(counts, names, strict=True)]
+        notes.append(f"mixture: {counted(rows, 'row')}: {', '.join(parts_of)}")
+    return rows, dict(zip(names, counts, strict=True))
+
+
+def _whole(total: int, shares: Sequence[Fraction]) -> int:
+    """A total of which the shares are whole numbers, where that costs at most a twentieth of it.
+
+    >>> _whole(53, [Fraction(3, 4), Fraction(1, 4)])
+    52
+    """
+    exact = total - total % math.lcm(*(share.denominator for share in shares))
+    return exact if exact >= 0.95 * total else total
 
 
 def _apportioned(total: int, shares: Sequence[Fraction]) -> list[int]:

@@ -24,11 +24,8 @@ def main() -> int:
 
     job = ExportJob(**fields, say=lambda text: send(out, ("say", text)))
     try:
-        if isinstance(what, str):
-            answer = list(attribute(what)(job, settings))
-        else:
-            answer = load(what)(job, **settings)
-        send(out, ("done", answer))
+        is_check = isinstance(what, str)
+        send(out, ("done", list(attribute(what)(job, settings)) if is_check else load(what)(job, **settings)))
         return 0
     except GuerdonError as raised:
         error = str(raised)

@@ -42,7 +42,7 @@ def register_trainers(register: Register) -> None:
 
 @hookspec
 def register_exporters(register: Register) -> None:
-    """Exporters: `(job: ExportJob, *, settings) -> None`, run in a process of their own; formats of `guerdon export`."""
+    """Exporters: `(job: ExportJob, *, settings) -> None`, in a process of their own; formats of `guerdon export`."""
 
 
 @hookspec

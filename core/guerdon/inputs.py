@@ -18,6 +18,8 @@ class Inputs:
     tasks: TaskSet | None
     held: TaskSet | None
     data: DataSet | None
+    whole: bool = True
+    """Whether all of the data was read."""
 
 
 def read_inputs(plan: Plan, first: int | None = None) -> Inputs:
@@ -46,7 +48,8 @@ def read_inputs(plan: Plan, first: int | None = None) -> Inputs:
             except RewardError as error:
                 raise plan.loaded.error(("rewards", i), f"reward {reward.name!r}: {error}") from error
     _warn(plan, train, held)
-    return Inputs(train, held, _data(plan, first))
+    data = _data(plan, first)
+    return Inputs(train, held, data, whole=not data or first not in data.counts.values())
 
 
 def _data(plan: Plan, first: int | None) -> DataSet | None:

@@ -36,7 +36,7 @@ class Live:
     def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         if not self._begun:  # what a training that was killed logged after its last checkpoint
             self.collector.run.forget_metrics(self.stage, step)
-            self._begun = step > 0
+            self._begun = True
         self.collector.run.log(self.stage, step, metrics)
         self.collector.tell("metrics_logged", stage=self.stage, step=step, metrics=metrics)
         shown = [f"{name} {metrics[name]:.3g}" for name in SHOWN if name in metrics]

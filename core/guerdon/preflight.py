@@ -33,7 +33,7 @@ def facts(plan: Plan, inputs: Inputs) -> Facts:
     rows = None
     if plan.rolls_out and inputs.tasks:
         rows = len(inputs.tasks.tasks)
-    elif inputs.data:
+    elif inputs.data and inputs.whole:
         rows = len(inputs.data.rows)
     return Facts(
         model=str(local.resolve()) if local.is_dir() else plan.model,

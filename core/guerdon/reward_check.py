@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from guerdon.recipe import Scoring
 from guerdon.resolve import BoundReward, Plan
 from guerdon.scoring import Scorer
-from guerdon.task import Task, reference
+from guerdon.task import Task
 from guerdon.trajectory import Score, Trajectory, Turn
 
 TASKS = 3
@@ -46,10 +46,7 @@ async def check_rewards(plan: Plan, tasks: Sequence[Task]) -> list[str]:
 
 
 def _attempts(plan: Plan, task: Task) -> Iterator[Trajectory]:
-    answer = reference(task.answer)
-    right = [] if answer is None else [shape.format(answer) for shape in SHAPES]
-    if answer != task.answer:
-        right.append(str(task.answer))  # a whole solution, as GSM8K has them
+    right = [] if task.answer is None else [shape.format(task.answer) for shape in SHAPES]
     for i, text in enumerate([*WRONG.values(), *right]):
         turn = Turn(0, tuple(task.messages), {"role": "assistant", "content": text}, "stop")
         agent = plan.agent.component.name

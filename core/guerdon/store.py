@@ -182,10 +182,9 @@ class Run:
             )
 
     def forget_metrics(self, stage: str, step: int) -> None:
-        """Drop a stage's figures from this step on, for 0 those of step 0 alone."""
-        which = "step >= ?" if step else "step = ?"
+        """Drop a stage's figures from after this step; for 0, all of them."""
         with _clear_errors(self.folder), self._db:
-            self._db.execute(f"delete from metrics where stage = ? and {which}", (stage, step))
+            self._db.execute("delete from metrics where stage = ? and (step > ? or ? = 0)", (stage, step, step))
 
     def forget_trajectories(self, phase: str, iteration: int) -> None:
         """Drop a phase's trajectories from this iteration on."""

@@ -4,6 +4,7 @@ It connects to the engine's socket, named in GUERDON_TRAINER, gets its order the
 processes that a launcher started, each connects and gets the same order; what they report is the main one's.
 """
 
+import faulthandler
 import os
 import queue
 import signal
@@ -66,6 +67,7 @@ class LiveRollouts:
 
 
 def main() -> int:
+    faulthandler.register(signal.SIGUSR1)  # the engine asks where it hangs
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
     line = Line(os.environ["GUERDON_TRAINER"])
     trainer, settings, job = line.order

@@ -25,6 +25,9 @@ from guerdon.worker import HEADER
 if TYPE_CHECKING:
     from guerdon.resolve import Bound
 
+STACK_SECONDS = 0.5
+"""For a process to write where it hangs."""
+
 END_SECONDS = 30.0
 """For a training process to end after its last word."""
 
@@ -161,11 +164,13 @@ async def train(
         )
         over = {asyncio.create_task(process.wait()), asyncio.create_task(talk.ended.wait())}
         try:
-            async with asyncio.timeout(timeout):
-                await asyncio.wait(over, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(over, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            if not any(waiting.done() for waiting in over):
+                await _show_stacks(process)
+                raise TimeoutError
             code = await _ended(process, END_SECONDS)
         except TimeoutError:
-            advice = _advice(trainer, output, start, None, timeout)
+            advice = _advice(trainer, tail(output, start, 200), None, timeout)
             raise TrainingError(
                 f"training took longer than {timeout:g} s and was stopped; its log: {output}{advice}"
             ) from None
@@ -182,10 +187,11 @@ async def train(
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise TrainingError(
             f"the training process {how}; the end of {output}:\n{tail(output, start)}"
-            f"{_advice(trainer, output, start, code, None)}"
+            f"{_advice(trainer, tail(output, start, 200), code, None)}"
         )
     if talk.said:
-        raise TrainingError(f"{talk.said}\n  its log: {output}{_advice(trainer, output, start, 0, None)}")
+        advice = _advice(trainer, f"{tail(output, start, 200)}\n{talk.said}", None, None)
+        raise TrainingError(f"{talk.said}\n  its log: {output}{advice}")
 
 
 def launcher(trainer: "Bound", launch: Launch) -> tuple[list[str], dict[str, str]]:
@@ -265,10 +271,10 @@ class _Talk:
         self.ended.set()
 
 
-def _advice(trainer: "Bound", output: Path, start: int, code: int | None, timeout: float | None) -> str:
+def _advice(trainer: "Bound", log: str, code: int | None, timeout: float | None) -> str:
     """What the trainer itself makes of a failure, by the end of its log."""
     target = getattr(trainer.function, "advice", "")
-    said = attribute(target)(tail(output, start, 200), code, trainer.settings, timeout) if target else ""
+    said = attribute(target)(log, code, trainer.settings, timeout) if target else ""
     return f"\n{said}" if said else ""
 
 
@@ -279,6 +285,13 @@ async def _ended(process: asyncio.subprocess.Process, seconds: float) -> int:
     except TimeoutError:
         await _stop(process)
         return 0
+
+
+async def _show_stacks(process: asyncio.subprocess.Process) -> None:
+    """Have the process write to its log where it is."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGUSR1)
+    await asyncio.sleep(STACK_SECONDS)
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

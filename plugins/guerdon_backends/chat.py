@@ -6,11 +6,12 @@ spaces. So replies are remembered by the conversation that they ended, and their
 """
 
 import hashlib
+import inspect
 import json
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 Message = dict[str, Any]
@@ -29,16 +30,28 @@ class Prompts:
         self._replies: OrderedDict[bytes, list[int]] = OrderedDict()
         template = tokenizer.get_chat_template()
         self._raw_arguments = "arguments is string" in template  # else a string would be quoted a second time
+        self._reserved = set(inspect.signature(tokenizer.apply_chat_template).parameters)
         self._mark = f"reply-{secrets.token_hex(8)}-"
 
-    def encode(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[int]:
-        """The ids of the prompt for the next reply. Raises ValueError where the template refuses the messages."""
+    def encode(
+        self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: Mapping[str, Any] | None = None
+    ) -> list[int]:
+        """The ids of the prompt for the next reply.
+
+        `options` are variables for the template, as `enable_thinking`; one that does not know them ignores them.
+
+        Raises:
+            ValueError: the template refuses the messages, or an option would change something else.
+        """
+        options = options or {}
+        if taken := self._reserved & options.keys():
+            raise ValueError(f"`chat_template_kwargs` may not hold {taken.pop()!r}")
         known = {i: self._replies[key] for i, key in keys(messages) if key in self._replies}
-        pieces = self._around(known, messages, tools)
+        pieces = self._around(known, messages, tools, options)
         if pieces and [int(i) for i in pieces[1::2]] == list(known):
             parts = [known[int(p)] if n % 2 else self._ids(p) for n, p in enumerate(pieces)]
             return [token for part in parts for token in part]
-        return self._ids(self._render(messages, tools))
+        return self._ids(self._render(messages, tools, options))
 
     def remember(self, messages: Sequence[Message], reply: Message, ids: list[int]) -> None:
         """`ids` are those of the reply, without the end token: the template writes that one."""
@@ -48,22 +61,28 @@ class Prompts:
         if len(self._replies) > self.memory:
             self._replies.popitem(last=False)
 
-    def _around(self, known: Container[int], messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> list[str]:
+    def _around(
+        self,
+        known: Container[int],
+        messages: Sequence[Message],
+        tools: Sequence[dict[str, Any]],
+        options: Mapping[str, Any],
+    ) -> list[str]:
         """The prompt's text around the known replies, with their indices between; empty where the template refuses."""
         marked = [
             {"role": "assistant", "content": f"{self._mark}{i}."} if i in known else m for i, m in enumerate(messages)
         ]
         try:
-            return re.split(rf"{self._mark}(\d+)\.", self._render(marked, tools))
+            return re.split(rf"{self._mark}(\d+)\.", self._render(marked, tools, options))
         except ValueError:  # a mark has no tool calls, and some templates check what follows on what
             return []
 
-    def _render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]]) -> str:
+    def _render(self, messages: Sequence[Message], tools: Sequence[dict[str, Any]], options: Mapping[str, Any]) -> str:
         if not self._raw_arguments:
             messages = [with_parsed_arguments(m) for m in messages]
         try:
             text: str = self.tokenizer.apply_chat_template(
-                list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False
+                list(messages), tools=list(tools) or None, add_generation_prompt=True, tokenize=False, **options
             )
         except Exception as error:  # jinja's own, or whatever the template raises
             raise ValueError(f"the model's chat template refuses these messages: {error}") from None

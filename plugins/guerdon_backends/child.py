@@ -7,12 +7,12 @@ group goes.
 import os
 import runpy
 import signal
+import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 
-GRACE = 5.0
+GRACE = 5
 """Seconds between asking and killing."""
 
 
@@ -29,9 +29,9 @@ def end_with_parent(end: Callable[[], None]) -> None:
 
 def end_group() -> None:
     """End this process and all that it started: workers that outlive their leader hold on to the GPU."""
-    os.killpg(0, signal.SIGTERM)
-    time.sleep(GRACE)
-    os.killpg(0, signal.SIGKILL)
+    group = os.getpgid(0)
+    subprocess.Popen(["/bin/sh", "-c", f"sleep {GRACE}; kill -KILL -{group}"], start_new_session=True)
+    os.killpg(group, signal.SIGTERM)
 
 
 def main() -> None:

@@ -27,10 +27,12 @@ ATTENTION = "guerdon_grouped"
 
 @dataclass(eq=False)
 class Job:
-    """One request. `done` is called once, from the engine's thread, with its replies or an exception."""
+    """One request. `done` is called once, from the engine's thread, with its replies or an exception; `heard` after
+    each token of a reply."""
 
     prompt: list[int]
     done: Callable[["list[Reply] | Exception"], None]
+    heard: Callable[["Reply"], None] | None = None
     n: int = 1
     max_tokens: int = 1 << 30
     temperature: float = 1.0
@@ -148,9 +150,10 @@ class Engine:
         if not self.rows:
             return
         device = self.model.device
-        lengths = torch.tensor([len(r.job.prompt) + len(r.ids) - 1 for r in self.rows], device=device)
+        filled = [len(r.job.prompt) + len(r.ids) - 1 for r in self.rows]
+        lengths = torch.tensor(filled, device=device)
         ids = torch.tensor([[r.ids[-1]] for r in self.rows], device=device)
-        mask = self.cache.prepare(lengths)
+        mask = self.cache.prepare(lengths, max(filled) + 1)
         out = self.model(
             ids, position_ids=lengths[:, None], attention_mask=mask, past_key_values=self.cache, use_cache=True
         )
@@ -161,21 +164,22 @@ class Engine:
 
     def _append(self, reply: Reply, tokens: list[int], logprobs: list[float]) -> None:
         job = reply.job
-        reply.ids += tokens
+        reply.ids += tokens  # streams read along: what they look at first comes last
         reply.logprobs += logprobs
         if reply.ids[-1] in self.ends:
-            reply.finish, reply.text = "stop", self._decode(reply.ids[:-1])
-        elif job.stop and (cut := first_of(job.stop, text := self._decode(reply.ids))) >= 0:
-            reply.finish, reply.text = "stop", text[:cut]
+            reply.text, reply.finish = self.decode(reply.ids[:-1]), "stop"
+        elif job.stop and (cut := first_of(job.stop, text := self.decode(reply.ids))) >= 0:
+            reply.text, reply.finish = text[:cut], "stop"
         elif len(reply.ids) >= job.max_tokens or len(job.prompt) + len(reply.ids) >= self.context:
-            reply.finish, reply.text = "length", self._decode(reply.ids)
-        else:
-            return
-        job.replies.append(reply)
-        if len(job.replies) == job.n:
+            reply.text, reply.finish = self.decode(reply.ids), "length"
+        if reply.finish:
+            job.replies.append(reply)
+        if job.heard:
+            job.heard(reply)
+        if reply.finish and len(job.replies) == job.n:
             job.done(sorted(job.replies, key=lambda r: r.index))
 
-    def _decode(self, ids: list[int]) -> str:
+    def decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))
 
     def _drop(self, leaving: list[int]) -> None:
@@ -221,11 +225,11 @@ class RowCache:
             for table in tables:
                 table[target, :, : self._width] = table[source, :, : self._width]
 
-    def prepare(self, lengths: torch.Tensor) -> torch.Tensor:
-        """Make room for one more token a row; the mask of who sees what."""
+    def prepare(self, lengths: torch.Tensor, width: int) -> torch.Tensor:
+        """Make room for one more token a row, the longest of which then has `width`; the mask of who sees what."""
         self._rows = torch.arange(len(lengths), device=lengths.device)
         self._lengths = lengths
-        self._width = int(lengths.max()) + 1
+        self._width = width
         for index in range(len(self.layers)):
             self._reserve(index, len(lengths), self._width)
         columns = torch.arange(self._width, device=lengths.device)
@@ -284,30 +288,35 @@ def sample(logits: torch.Tensor, replies: Sequence[Reply]) -> tuple[list[int], l
     Changes `logits`. Each reply draws from its own generator, so its tokens do not depend on who shares the batch.
     """
     jobs = [r.job for r in replies]
-    logits /= torch.tensor([[j.temperature or 1.0] for j in jobs], device=logits.device)
-    for row, job in zip(logits, jobs, strict=True):
-        if job.temperature and (job.top_k or job.top_p < 1):
-            restrict(row, job.top_k, job.top_p)
+    device = logits.device
+    logits /= torch.tensor([[j.temperature or 1.0] for j in jobs], device=device)
+    some = [i for i, j in enumerate(jobs) if j.temperature and (j.top_k or j.top_p < 1)]
+    if some:
+        rows = torch.tensor(some, device=device)
+        logits[rows] = restricted(logits[rows], [jobs[i].top_k for i in some], [jobs[i].top_p for i in some])
     logprobs = torch.log_softmax(logits, dim=-1)
     tokens = logits.argmax(dim=-1)
     warm = [i for i, job in enumerate(jobs) if job.temperature]
     if warm:
-        sums = logprobs[warm].exp().cumsum(dim=-1, dtype=torch.double)
-        draws = torch.tensor([[replies[i].rng.random()] for i in warm], dtype=torch.double, device=logits.device)
-        tokens[warm] = torch.searchsorted(sums, draws * sums[:, -1:], right=True).squeeze(-1)
+        rows = torch.tensor(warm, device=device)
+        sums = logprobs[rows].exp().cumsum(dim=-1, dtype=torch.double)
+        draws = torch.tensor([[replies[i].rng.random()] for i in warm], dtype=torch.double, device=device)
+        tokens[rows] = torch.searchsorted(sums, draws * sums[:, -1:], right=True).squeeze(-1)
     return tokens.tolist(), logprobs.gather(-1, tokens[:, None]).squeeze(-1).tolist()
 
 
-def restrict(row: torch.Tensor, top_k: int, top_p: float) -> None:
-    """Set to -inf, in place, all but the `top_k` likeliest tokens and the fewest whose probabilities reach `top_p`."""
-    ordered, index = row.sort(descending=True)
-    keep = torch.ones_like(ordered, dtype=torch.bool)
-    if top_k:
-        keep[top_k:] = False
-    if top_p < 1:
-        probs = torch.softmax(ordered.masked_fill(~keep, -torch.inf), dim=-1)
-        keep &= probs.cumsum(-1) - probs < top_p
-    row[index[~keep]] = -torch.inf
+def restricted(logits: torch.Tensor, top_k: list[int], top_p: list[float]) -> torch.Tensor:
+    """Each row with -inf for all but its `top_k` likeliest tokens (0: all), and of these the fewest whose probabilities
+    reach its `top_p`."""
+    size = logits.shape[-1]
+    ordered, index = logits.sort(dim=-1, descending=True)
+    most = torch.tensor([[k or size] for k in top_k], device=logits.device)
+    ordered = ordered.masked_fill(torch.arange(size, device=logits.device) >= most, -torch.inf)
+    probs = torch.softmax(ordered, dim=-1)
+    enough = probs.cumsum(-1) - probs >= torch.tensor([[p] for p in top_p], device=logits.device)
+    # rounding may have the sum reach 1 early: with top_p 1 all stay
+    enough &= torch.tensor([[p < 1] for p in top_p], device=logits.device)
+    return torch.empty_like(logits).scatter_(-1, index, ordered.masked_fill(enough, -torch.inf))
 
 
 def first_of(stops: Sequence[str], text: str) -> int:

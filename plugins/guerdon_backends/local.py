@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from guerdon_backends.endpoint import HttpEndpoint
 log = logging.getLogger("guerdon")
 
 GRACE = 10.0
-"""Seconds between asking a server to end and killing it."""
+"""Seconds between asking a server to end and killing what is left of it."""
 KEPT = 2
 """Adapters that the server has at a time: the newest, and the one before for requests that are still being answered."""
 
@@ -125,6 +125,14 @@ class LocalEndpoint:
 
     async def load_adapter(self, path: Path | None) -> None:
         """Serve this adapter from now on, under a name never used before (caches are by name); None: the base model."""
+        process = self.process
+        try:
+            await self._load(path)
+        except BackendError as error:
+            await self._recover(process, error)
+            await self._load(path)
+
+    async def _load(self, path: Path | None) -> None:
         name = self._base
         if path is not None:
             self._version += 1
@@ -157,20 +165,24 @@ class LocalEndpoint:
             self._loaded.clear()
             self.model = self._http.model = self._base
             if self._adapter:
-                await self.load_adapter(self._adapter)
+                await self._load(self._adapter)
 
     async def _end(self) -> None:
-        """Terminate the process group, wait ten seconds, kill."""
+        """Ask the process to end, and kill what is left of its group after ten seconds."""
         if self.process is None:
             return
-        for how in (signal.SIGTERM, signal.SIGKILL):
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, how)
-            with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, ProcessLookupError):
+            if self.process.returncode is None:
+                self.process.terminate()
                 async with asyncio.timeout(GRACE):
                     await self.process.wait()
                     await _group_gone(self.process.pid)
-                    return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                await self.process.wait()
+                await _group_gone(self.process.pid)
 
     async def _wait_until_healthy(self, died: "asyncio.Task[int]") -> None:
         async with httpx.AsyncClient(timeout=2) as http:
@@ -211,7 +223,11 @@ class SleepyEndpoint(LocalEndpoint):
     async def wake(self) -> None:
         async with self._waking:
             if self._asleep:
-                await self._http.post("/wake_up", {}, root=self._url)
+                process = self.process
+                try:
+                    await self._http.post("/wake_up", {}, root=self._url)
+                except BackendError as error:
+                    await self._recover(process, error)
                 self._asleep = False
 
     async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
@@ -237,10 +253,17 @@ async def _exit_code(process: asyncio.subprocess.Process | None) -> int | None:
 
 
 async def _group_gone(group: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        while True:
-            os.killpg(group, 0)
-            await asyncio.sleep(0.05)
+    while any(_members(group)):
+        await asyncio.sleep(0.05)
+
+
+def _members(group: int) -> Iterator[int]:
+    """The processes of a group that still run; zombies, which some containers never clear away, hold nothing."""
+    for file in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            state, _, its_group = file.read_text(errors="replace").rpartition(")")[2].split()[:3]
+            if int(its_group) == group and state != "Z":
+                yield int(file.parent.name)
 
 
 def served_name(model: str, folder: str) -> str:

@@ -11,21 +11,23 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from guerdon_backends.chat import Prompts, clean, parse_reply
 from guerdon_backends.child import end_with_parent
 from guerdon_backends.generation import Engine, Job, Reply
 from guerdon_backends.lora import Adapter, read_adapter
+from guerdon_backends.streaming import Told, event, growing, sayable
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    "stream": (False,),
     "response_format": ({"type": "text"},),
     "top_logprobs": (0,),
     "logit_bias": ({},),
@@ -117,12 +119,18 @@ class Server:
 
     async def chat(self, request: Request) -> Response:
         body = await json_body(request)
+        options = body.get("chat_template_kwargs") or {}
+        if not isinstance(options, dict):
+            raise RequestError("`chat_template_kwargs` must be an object")
         try:
             messages = clean(body.get("messages"))
             tools = body.get("tools") or []
-            prompt = await asyncio.to_thread(self.prompts.encode, messages, tools)
+            prompt = await asyncio.to_thread(self.prompts.encode, messages, tools, options)
         except (ValueError, TypeError) as error:
             raise RequestError(str(error)) from None
+        if body.get("stream"):
+            chunks = self._chunks(body, messages, self._job(body, prompt))
+            return StreamingResponse(chunks, media_type="text/event-stream")
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Reply]] = loop.create_future()
         job = self._job(body, prompt)
@@ -139,6 +147,61 @@ class Server:
         finally:
             job.cancelled = not answer.done()
         return JSONResponse(self._completion(body, messages, prompt, replies))
+
+    async def _chunks(self, body: dict[str, Any], messages: list[dict[str, Any]], job: Job) -> AsyncIterator[str]:
+        """The events of a stream. A reply that may call tools comes whole, at its end."""
+        ids, logprobs, tools = bool(body.get("return_token_ids")), bool(body.get("logprobs")), self._tools(body)
+        head = self._head(body, "chat.completion.chunk")
+        told = [Told() for _ in range(job.n)]
+        finished: list[Reply] = []
+        for index in range(job.n):
+            first = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+            yield event({**head, "choices": [first]} | ({"prompt_token_ids": job.prompt} if ids else {}))
+        try:
+            async with aclosing(growing(self.engine, job)) as replies:
+                async for reply in replies:
+                    if choice := self._grown(reply, told[reply.index], body, messages, logprobs, ids, tools):
+                        finished += [reply] if choice["finish_reason"] else []
+                        yield event({**head, "choices": [choice]})
+        except RuntimeError as error:
+            yield event({"error": {"message": f"generation failed: {error}", "type": "InternalServerError"}})
+        else:
+            if (body.get("stream_options") or {}).get("include_usage"):
+                yield event({**head, "choices": [], "usage": usage(job.prompt, finished)})
+            yield "data: [DONE]\n\n"
+
+    def _grown(
+        self,
+        reply: Reply,
+        told: Told,
+        body: dict[str, Any],
+        messages: list[dict[str, Any]],
+        logprobs: bool,
+        ids: bool,
+        tools: bool,
+    ) -> dict[str, Any] | None:
+        """What there is to say of a reply since it was `told`."""
+        finish, count = reply.finish, len(reply.logprobs)
+        if told.finished or (tools and not finish) or (count == told.tokens and not finish):
+            return None
+        choice: dict[str, Any] = {"index": reply.index, "delta": {}, "finish_reason": None}
+        if finish:
+            choice = self._choice(reply.index, reply, body, messages, False, False)
+            message = choice.pop("message")
+            choice["delta"] = {"content": (message["content"] or "")[len(told.text) :]}
+            if calls := message.get("tool_calls"):
+                choice["delta"]["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
+        else:
+            text = sayable(self.engine.decode(reply.ids[:count]), reply.job.stop)
+            if len(text) <= len(told.text) or not text.startswith(told.text):
+                return None
+            choice["delta"] = {"content": text[len(told.text) :]}
+            told.text = text
+        since, told.tokens, told.finished = told.tokens, count, bool(finish)
+        return choice | self._tokens(reply, slice(since, count), logprobs, ids)
+
+    def _tools(self, body: dict[str, Any]) -> bool:
+        return bool(body.get("tools")) and body.get("tool_choice") != "none"
 
     def _job(self, body: dict[str, Any], prompt: list[int]) -> Job:
         for name, neutral in NEUTRAL.items():
@@ -176,23 +239,25 @@ class Server:
         self, body: dict[str, Any], messages: list[dict[str, Any]], prompt: list[int], replies: list[Reply]
     ) -> dict[str, Any]:
         ids, logprobs = bool(body.get("return_token_ids")), bool(body.get("logprobs"))
-        sampled = sum(len(r.ids) for r in replies)
-        usage = {"prompt_tokens": len(prompt), "completion_tokens": sampled, "total_tokens": len(prompt) + sampled}
         result = {
-            "id": f"chatcmpl-{secrets.token_hex(12)}",
-            "object": "chat.completion",
-            "created": int(time.time()),
-            "model": body.get("model") or self.name,
+            **self._head(body, "chat.completion"),
             "choices": [self._choice(i, r, body, messages, logprobs, ids) for i, r in enumerate(replies)],
-            "usage": usage,
+            "usage": usage(prompt, replies),
         }
         return result | ({"prompt_token_ids": prompt} if ids else {})
+
+    def _head(self, body: dict[str, Any], kind: str) -> dict[str, Any]:
+        return {
+            "id": f"chatcmpl-{secrets.token_hex(12)}",
+            "object": kind,
+            "created": int(time.time()),
+            "model": body.get("model") or self.name,
+        }
 
     def _choice(
         self, index: int, reply: Reply, body: dict[str, Any], messages: list[dict[str, Any]], logprobs: bool, ids: bool
     ) -> dict[str, Any]:
-        parse = bool(body.get("tools")) and body.get("tool_choice") != "none"
-        message = parse_reply(reply.text) if parse else {"role": "assistant", "content": reply.text}
+        message = parse_reply(reply.text) if self._tools(body) else {"role": "assistant", "content": reply.text}
         if calls := message.get("tool_calls"):
             message["tool_calls"] = calls[:1] if body.get("parallel_tool_calls") is False else calls
         ended = reply.ids[-1] in self.engine.ends
@@ -202,13 +267,22 @@ class Server:
             "index": index,
             "message": message,
             "finish_reason": "tool_calls" if calls and reply.finish == "stop" else reply.finish,
-            "logprobs": None,
         }
+        return choice | self._tokens(reply, slice(None), logprobs, ids)
+
+    def _tokens(self, reply: Reply, part: slice, logprobs: bool, ids: bool) -> dict[str, Any]:
+        """A choice's fields about a part of its tokens."""
+        result: dict[str, Any] = {"logprobs": None}
         if logprobs:
-            tokens = [self.engine.tokenizer.decode([token]) for token in reply.ids]
-            pairs = zip(tokens, reply.logprobs, strict=True)
-            choice["logprobs"] = {"content": [{"token": t, "logprob": p, "top_logprobs": []} for t, p in pairs]}
-        return choice | ({"token_ids": reply.ids} if ids else {})
+            tokens = [self.engine.tokenizer.decode([token]) for token in reply.ids[part]]
+            pairs = zip(tokens, reply.logprobs[part], strict=True)
+            result["logprobs"] = {"content": [{"token": t, "logprob": p, "top_logprobs": []} for t, p in pairs]}
+        return result | ({"token_ids": reply.ids[part]} if ids else {})
+
+
+def usage(prompt: list[int], replies: list[Reply]) -> dict[str, int]:
+    sampled = sum(len(r.ids) for r in replies)
+    return {"prompt_tokens": len(prompt), "completion_tokens": sampled, "total_tokens": len(prompt) + sampled}
 
 
 async def error_response(_: Request, error: Exception) -> Response:

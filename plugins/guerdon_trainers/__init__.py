@@ -8,6 +8,7 @@ import guerdon
 @guerdon.hookimpl
 def register_trainers(register: Any) -> None:
     register("sft", "guerdon_trainers.sft:sft", extra="train")
+    register("grpo", "guerdon_trainers.grpo:grpo", extra="train")
 
 
 @guerdon.hookimpl
@@ -20,4 +21,5 @@ def register_exporters(register: Any) -> None:
 
 @guerdon.hookimpl
 def register_recipes(register: Any) -> None:
-    register("quickstart", "guerdon_trainers:recipes/quickstart.yaml")
+    for name in ("quickstart", "unsloth-sft", "gsm8k-grpo", "verl-sft", "open-r1-sft", "qwen3-8b-sft"):
+        register(name, f"guerdon_trainers:recipes/{name}.yaml")

@@ -7,8 +7,11 @@ remains between server and trainer is numerical, and is measured instead of corr
 attributes for a server that is not its own).
 """
 
+import os
 import shutil
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -127,7 +130,7 @@ def difference(trainer: Any, rows: list[dict[str, Any]], temperature: float) -> 
     ids = torch.tensor([chosen["prompt_ids"] + completion], device=trainer.accelerator.device)
     training = model.training
     model.eval()
-    with torch.no_grad(), trainer.accelerator.autocast():
+    with torch.no_grad(), trainer.accelerator.autocast(), _unsloth_with_logits():
         logits = model(input_ids=ids, attention_mask=torch.ones_like(ids), logits_to_keep=len(completion) + 1).logits
     model.train(training)
     if not fit or logits.shape[1] != len(completion) + 1:
@@ -137,6 +140,17 @@ def difference(trainer: Any, rows: list[dict[str, Any]], temperature: float) -> 
     given = torch.tensor(chosen["logprobs"][:CHECKED_TOKENS], device=ids.device)[mask]
     scaled = [torch.log_softmax(logits[0, :-1].float() / t, -1).gather(-1, tokens)[mask, 0] for t in (temperature, 1.0)]
     return min(float((own - given).abs().mean()) for own in scaled)
+
+
+@contextmanager
+def _unsloth_with_logits() -> Iterator[None]:
+    """Its models give none while they train, to save memory, unless asked."""
+    before = os.environ.get("UNSLOTH_RETURN_LOGITS", "0")
+    os.environ["UNSLOTH_RETURN_LOGITS"] = "1"
+    try:
+        yield
+    finally:
+        os.environ["UNSLOTH_RETURN_LOGITS"] = before
 
 
 @dataclass

@@ -85,6 +85,8 @@ ELSEWHERE = {
 }
 """Where in the recipe things are that users may look for among a trainer's settings."""
 
+UNSLOTH_DECIDES = ("padding_free",)
+"""Speed alone depends on these, and Unsloth finds out by itself what a model can do."""
 PIP = {"wandb": "wandb", "trackio": "trackio", "tensorboard": "tensorboard"}
 """The packages of what can be reported to."""
 
@@ -210,6 +212,8 @@ def config(
 def _defaults(fields: Any) -> dict[str, Any]:
     made = {}
     for field in fields:
+        if field.name in UNSLOTH_DECIDES:
+            continue
         if field.default is not dataclasses.MISSING:
             made[field.name] = field.default
         elif field.default_factory is not dataclasses.MISSING:

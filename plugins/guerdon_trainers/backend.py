@@ -57,10 +57,10 @@ def choose(
 
 def _hindrance(cuda: bool | None, world: int) -> str:
     """Why Unsloth cannot be used, or ''."""
-    if importlib.util.find_spec("unsloth") is None:
-        return "the package is not installed (pip install 'guerdon[unsloth]')"
     if not (_cuda() if cuda is None else cuda):
         return "no CUDA device"
+    if importlib.util.find_spec("unsloth") is None:
+        return "the package is not installed (pip install 'guerdon[unsloth]')"
     if world > 1:
         return f"{world} processes train together, which it does not shard a model for"
     early = [name for name in PATCHED if name in sys.modules and "unsloth" not in sys.modules]

@@ -41,8 +41,10 @@ class Batch:
         return step * max(1, self.batch_size // step)
 
     def steps(self, rows: int) -> int:
-        """Optimizer steps in one epoch of so many rows (prompts, where there are groups), a last, smaller one too."""
-        passes = -(-rows * (self.group_size or 1) // (self.batch_size * self.world))
+        """Optimizer steps in one epoch of so many rows, a last, smaller one too; of so many prompts, whole ones."""
+        if self.group_size:
+            return max(1, rows // self.prompts)
+        passes = -(-rows // (self.batch_size * self.world))
         return -(-passes // self.accumulation)
 
     def __str__(self) -> str:

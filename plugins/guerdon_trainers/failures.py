@@ -226,7 +226,7 @@ CAUSES: list[tuple[str, str, Callable[[Settings], list[str]]]] = [
     ),
     (r"No space left on device|\[Errno 28\]|StorageFull|Disk quota exceeded", "the disk is full", _disk),
     (
-        r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|\[Errno 12\]|^\W*MemoryError|"
+        r"DefaultCPUAllocator: (?:can't allocate|not enough) memory|\[Errno 12\]|(?m:^\W*MemoryError)|"
         r"exitcode\s*:\s*-9\b|\(exitcode: -9\)",
         "the machine's memory ran out",
         _host_memory,

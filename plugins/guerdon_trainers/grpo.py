@@ -5,11 +5,6 @@ once, else the engine rolls the agent out (`agent_rollouts`). The rewards are th
 and kept as in any other run.
 """
 
-import dataclasses
-import importlib.util
-import math
-import os
-import socket
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -20,8 +15,18 @@ from guerdon.task import Message
 from guerdon.training import Rollouts, TrainingJob
 from guerdon.traits import traits
 from guerdon_trainers import arguments
-from guerdon_trainers.batches import Batch, solve
+from guerdon_trainers.batches import solve
+from guerdon_trainers.generating import (
+    Generation,
+    choose_generation,
+    sampling_values,
+    stop_values,
+    vllm_environment,
+    vllm_values,
+)
+from guerdon_trainers.prompts import Plan, dataset, order, read_prompts, short_enough
 from guerdon_trainers.templates import settle_template
+from guerdon_trainers.watches import numbers_only, variance_watch
 
 OURS = {
     "num_generations": "loop.group_size",
@@ -55,8 +60,10 @@ ELSEWHERE = {
     "gpu_memory_utilization": "`options: {vllm_gpu_memory_utilization: ...}`",
     **{
         name: f"`options: {{{name}: ...}}`"
-        for name in ("beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "num_iterations")
-        + ("steps_per_generation", "importance_sampling_level", "mask_truncated_completions", "log_completions")
+        for name in (
+            *("beta", "epsilon", "epsilon_high", "loss_type", "scale_rewards", "importance_sampling_level"),
+            *("num_iterations", "steps_per_generation", "mask_truncated_completions", "log_completions"),
+        )
     },
 }
 
@@ -81,10 +88,6 @@ SAID = {
     "ddp_timeout": 86400,
 }
 """trl's defaults, said because Unsloth has others and releases change them; `options` goes over them."""
-
-Generation = Literal["auto", "transformers", "vllm", "vllm-server"]
-TIMES_FLAT = 10
-"""Logs in a row without variance in most groups, before a word is said."""
 
 
 @traits(
@@ -167,12 +170,12 @@ def grpo(
     if rollouts is None:
         raise TrainingError("grpo scores what the model answers, so it needs tasks and rewards; rows are for sft.")
     by_agent = _by_agent(rollout, rollouts)
-    sampling = _sampling(rollouts, max_length, by_agent)
+    sampling = sampling_values(rollouts, max_length, by_agent)
     if generation == "vllm-server" and backend == "auto":
         backend = "transformers"
     name, reason = choose(backend, checkpointing=gradient_checkpointing, world=job.world)
     job.say(f"backend {name}: {reason}")
-    how = "agent" if by_agent else _generation(generation, vllm_url, name, job)
+    how = "agent" if by_agent else choose_generation(generation, vllm_url, name, job)
     _say_rollouts(job, rollouts, how, tuning)
     batch = solve(
         batch_size=batch_size,
@@ -183,14 +186,13 @@ def grpo(
     )
     job.say(f"{batch}" + (f" ({batch.mended})" if batch.mended else ""))
     if how == "vllm":
-        _vllm_environment(name, job.world)
+        vllm_environment(name, job.world)
     prepare(job, name, threads=threads)
     with guarded():
         from transformers import PrinterCallback
         from trl import GRPOConfig, GRPOTrainer
 
         from guerdon_trainers.model import load, load_tokenizer, lora_values, settle
-        from guerdon_trainers.prompts import dataset, order, read_prompts, short_enough
         from guerdon_trainers.reporter import last_checkpoint, reporter, save
 
         init = options.get("model_init_kwargs")
@@ -198,10 +200,11 @@ def grpo(
         tokenizer = load_tokenizer(job, init)
         settle_template(tokenizer, chat_template, job.say)
         tokens = _renderer(tokenizer, options.get("chat_template_kwargs"))
-        limit = min(max_prompt_tokens or max_length, max_length - (1 if by_agent else sampling["max_completion_length"]))
+        room = max_length - (1 if by_agent else sampling["max_completion_length"])
+        limit = min(max_prompt_tokens or room, room)
         prompts = short_enough(read_prompts(job.rows), tokens, limit, job.say)
         plan = Plan.of(batch, options, len(prompts), epochs, max_steps)
-        saving = plan.aligned(save_steps, job)
+        saving = plan.aligned(save_steps, job.say)
         values = arguments.common(
             job,
             batch,
@@ -223,7 +226,8 @@ def grpo(
                 **values,
                 **SAID,
                 **sampling,
-                **_vllm_values(how, vllm_url, max_length),
+                **vllm_values(how, vllm_url, max_length),
+                "generation_kwargs": stop_values(how, rollouts) | options.pop("generation_kwargs", {}) or None,
                 "num_generations": rollouts.group_size,
                 "steps_per_generation": batch.accumulation,
                 "reward_weights": [weight for _, weight in rollouts.rewards],
@@ -233,6 +237,7 @@ def grpo(
             ours=OURS,
             where="trainer.grpo.options",
         )
+        checkpoint = last_checkpoint(job, resume_from)
         model, tokenizer, peft_config = load(
             job,
             name,
@@ -255,39 +260,13 @@ def grpo(
             processing_class=tokenizer,
             peft_config=peft_config,
             rollout_func=roll_out,
-            callbacks=[_variance_watch(job, rollouts), reporter(job, {"tasks": len(prompts)})],
+            callbacks=[variance_watch(job, rollouts), reporter(job, {"tasks": len(prompts)})],
         )
         trainer.remove_callback(PrinterCallback)
         settle(trainer)
-        trainer.train(resume_from_checkpoint=last_checkpoint(job, resume_from))
+        with numbers_only(trainer):
+            trainer.train(resume_from_checkpoint=checkpoint)
         save(trainer, tokenizer, job)
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
-    """How long a training is: its optimizer steps, the prompts that they see, and the steps between generations."""
-
-    steps: int
-    prompts: int
-    period: int
-
-    @classmethod
-    def of(cls, batch: Batch, options: Mapping[str, Any], tasks: int, epochs: float, max_steps: int) -> "Plan":
-        """`options` may ask for generations of several steps (steps_per_generation), learnt on several times
-        (num_iterations)."""
-        passes = options.get("steps_per_generation") or batch.accumulation
-        uses = passes * (options.get("num_iterations") or 1)  # forward passes until the next generation
-        at_once = max(1, batch.batch_size * batch.world * passes // (batch.group_size or 1))
-        steps = max_steps if max_steps > 0 else max(1, round(tasks // at_once * epochs) * uses // batch.accumulation)
-        generations = math.ceil(steps * batch.accumulation / uses)
-        return cls(steps, generations * at_once, math.lcm(uses, batch.accumulation) // batch.accumulation)
-
-    def aligned(self, save_steps: int, job: TrainingJob) -> int:
-        """`save_steps` so that a generation has been used up at a checkpoint: going on from it is then exact."""
-        aligned = -(-save_steps // self.period) * self.period
-        if aligned != save_steps:
-            job.say(f"save_steps is {aligned} instead of {save_steps}: a generation lasts {self.period} steps")
-        return aligned
 
 
 def _by_agent(rollout: str, rollouts: Rollouts) -> bool:
@@ -299,77 +278,12 @@ def _by_agent(rollout: str, rollouts: Rollouts) -> bool:
     return rollout == "agent" or not rollouts.single_turn
 
 
-def _sampling(rollouts: Rollouts, max_length: int, by_agent: bool) -> dict[str, Any]:
-    """The recipe's sampling by trl's names."""
-    asked = rollouts.sampling
-    temperature = asked.get("temperature")
-    if temperature == 0:
-        raise TrainingError("sampling.temperature is 0: all answers of a group would be the same. Set it to about 1.")
-    longest = asked.get("max_tokens")
-    if not by_agent and longest is None:
-        raise TrainingError("sampling.max_tokens is not set: answers need a bound while the trainer generates.")
-    if not by_agent and longest >= max_length:
-        raise TrainingError(
-            f"sampling.max_tokens is {longest} and trainer.grpo.max_length {max_length}, prompt included: there is no "
-            "room for a prompt. Raise max_length or lower max_tokens."
-        )
-    return {
-        "temperature": temperature or 1.0,
-        "top_p": asked.get("top_p") or 1.0,
-        "top_k": asked.get("top_k") or 0,
-        "max_completion_length": max_length if by_agent else longest,
-    }
-
-
-def _generation(asked: Generation, url: str | None, backend: str, job: TrainingJob) -> str:
-    """How the trainer generates: "transformers", "vllm" or "vllm-server"; said with the reason."""
-    import torch
-
-    assert job.rollouts
-    lacks = "vLLM is not installed" if importlib.util.find_spec("vllm") is None else ""
-    lacks = lacks or ("" if torch.cuda.is_available() else "no CUDA device")
-    if asked in ("vllm", "vllm-server") and lacks:
-        raise TrainingError(f"generation: {asked} cannot be used: {lacks}. Set it to transformers or auto.")
-    if asked == "vllm-server" and backend == "unsloth":
-        raise TrainingError("generation: vllm-server wants backend: transformers; Unsloth has vLLM in its own process.")
-    if (asked == "vllm-server") != (url is not None):
-        raise TrainingError("generation: vllm-server and vllm_url go together: the server's address is needed for it.")
-    how = ("transformers" if lacks else "vllm") if asked == "auto" else asked
-    if how == "transformers" and job.rollouts.sampling.get("stop"):
-        raise TrainingError(
-            "sampling.stop: transformers' plain generation in the trainer knows no stop texts. Leave them out, set "
-            "rollout: agent, or generate with vLLM."
-        )
-    job.say(f"generation {how}" + (f": {lacks}" if lacks and asked == "auto" else ""))
-    return how
-
-
 def _say_rollouts(job: TrainingJob, rollouts: Rollouts, how: str, tuning: str) -> None:
     names = ", ".join(name if weight == 1 else f"{name} x {weight:g}" for name, weight in rollouts.rewards)
     who = "the recipe's agent" if how == "agent" else "the trainer"
     job.say(f"{who} rolls out, {counted(rollouts.group_size, 'attempt')} a task; rewards: {names}")
     if how == "agent" and tuning == "full":
         job.say("tuning: full starts the model's server anew with the whole model at every step: slow; lora is not")
-
-
-def _vllm_environment(backend: str, world: int) -> None:
-    """What vLLM in this process wants set before anything is imported."""
-    if backend == "unsloth":
-        os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
-    elif world == 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-        for name, value in alone.items():
-            os.environ.setdefault(name, str(value))
-
-
-def _vllm_values(how: str, url: str | None, max_length: int) -> dict[str, Any]:
-    if not how.startswith("vllm"):
-        return {"use_vllm": False}
-    mode = {"vllm_mode": "server", "vllm_server_base_url": url} if how == "vllm-server" else {"vllm_mode": "colocate"}
-    return {"use_vllm": True, "vllm_max_model_length": max_length, **mode}
 
 
 def _renderer(tokenizer: Any, options: Mapping[str, Any] | None) -> Any:
@@ -398,32 +312,3 @@ def _rewards(
     policies = Policies(job, tokenizer)
     roll_out = AgentRollouts(job, rollouts, tokenizer.eos_token_id, max_length, policies)
     return reward_functions(names, roll_out.scores), roll_out
-
-
-def _variance_watch(job: TrainingJob, rollouts: Rollouts) -> Any:
-    """Says once that most groups have had no variance for a while, so that there was nothing to learn."""
-    from transformers import TrainerCallback
-
-    names = [name for name, _ in rollouts.rewards]
-
-    class VarianceWatch(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
-        times = 0
-        constant = frozenset(names)
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any], **_: Any) -> None:
-            if (flat := logs.get("frac_reward_zero_std")) is None:
-                return
-            if flat <= 0.5:
-                self.times, self.constant = 0, frozenset(names)
-                return
-            self.times += 1
-            self.constant &= {name for name in names if not logs.get(f"rewards/{name}/std")}
-            if self.times == TIMES_FLAT:
-                same = ", ".join(sorted(self.constant))
-                why = f"constant: {same}" if same else "the attempts at a task score alike, though tasks differ"
-                job.say(
-                    f"no variance in most groups for {TIMES_FLAT} steps, so almost nothing is learnt ({why}). Easier "
-                    "or harder tasks, a larger loop.group_size or a higher temperature give some; or sft first."
-                )
-
-    return VarianceWatch()

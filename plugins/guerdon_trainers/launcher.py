@@ -56,7 +56,7 @@ def check(launch: Launch) -> None:
     Raises:
         SettingError: says what is missing, and how to get it.
     """
-    here, deepspeed = cards(), launch.strategy.startswith("zero")
+    here = cards()
     if here and launch.gpus > len(here):
         raise SettingError(f"launch.gpus is {launch.gpus}, and this machine has {len(here)} ({here[0].name})", GPUS)
     if launch.nodes > 1 and launch.main_address in ("127.0.0.1", "localhost"):
@@ -64,9 +64,9 @@ def check(launch: Launch) -> None:
             f"launch.nodes is {launch.nodes}: give the main machine's address too, launch.main_address or MASTER_ADDR",
             ("launch", "main_address"),
         )
-    if deepspeed and not has_cuda():
-        raise SettingError(f"launch.strategy {launch.strategy} is DeepSpeed's, for GPUs: take ddp", STRATEGY)
-    if deepspeed and importlib.util.find_spec("deepspeed") is None:
+    if launch.strategy != "ddp" and not has_cuda():
+        raise SettingError(f"launch.strategy {launch.strategy} is for GPUs, and there is none here: take ddp", STRATEGY)
+    if launch.strategy.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         raise SettingError(
             f"launch.strategy {launch.strategy} needs DeepSpeed: pip install deepspeed. Or take fsdp2, which splits "
             "the same and is torch's own",

@@ -46,7 +46,8 @@ def cards() -> tuple[Card, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     found = {}
-    for index, uuid, name, memory, capability in csv.reader(out.splitlines(), skipinitialspace=True):
+    rows = [row for row in csv.reader(out.splitlines(), skipinitialspace=True) if len(row) == 5]  # else a complaint
+    for index, uuid, name, memory, capability in rows:
         mib = _number(memory)
         found[index] = found[uuid] = Card(name, mib and mib * 2**20 / GB, _number(capability))
     if visible:

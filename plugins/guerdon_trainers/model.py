@@ -76,6 +76,8 @@ def load(
     Raises:
         TrainingError: the adapter does not fit the settings, or a package is missing.
     """
+    import torch
+
     if tuning == "full" and job.adapter:
         raise TrainingError(
             f"tuning: full trains the model's own weights, and so cannot go on from the adapter {job.adapter}. Take "
@@ -84,6 +86,7 @@ def load(
     if job.adapter:
         _check_adapter(job.adapter, lora)
     init = {"dtype": _dtype(config, tuning), **(init or {})}
+    init["dtype"] = getattr(torch, str(init["dtype"]), init["dtype"])  # a recipe has names
     _check_packages(tuning, init)
     tokenizer = tokenizer or load_tokenizer(job, init)
     try:
@@ -130,8 +133,8 @@ def _check_adapter(adapter: Path, lora: Mapping[str, Any]) -> None:
 def _check_packages(tuning: Tuning, init: Mapping[str, Any]) -> None:
     if tuning == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
         raise TrainingError(
-            "tuning: qlora needs bitsandbytes, which is not installed: pip install 'guerdon[gpu]'. Without a GPU, take "
-            "tuning: lora."
+            "tuning: qlora needs bitsandbytes, which is not installed: pip install 'guerdon[qlora]'. Without a GPU, "
+            "take tuning: lora."
         )
     flash = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
     needed = flash.get(str(init.get("attn_implementation")))

@@ -20,8 +20,8 @@ from guerdon_trainers.memory import cards, estimate, has_cuda, read_config, read
 
 PROMPT_TOKENS = 512
 """Assumed of a prompt, where no setting limits it."""
-VLLM_SHARE = 0.3
-"""trl's `vllm_gpu_memory_utilization`, where options have none."""
+VLLM_SHARE = {"transformers": 0.3, "unsloth": 0.5}
+"""`vllm_gpu_memory_utilization`, where options have none."""
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 
@@ -32,20 +32,15 @@ def sft(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
     Raises:
         SettingError: it cannot work; `path` leads to the setting.
     """
-    if settings.get("early_stop") and not facts.validation:
+    if settings["early_stop"] and not facts.validation:
         raise SettingError(
             "early_stop watches the loss on validation rows, and there are none: give data.validation "
             "(a number of rows, a fraction, or a source)",
             ("early_stop",),
         )
-    backend = yield from _start(settings, facts)
-    if settings.get("packing") and backend == "transformers" and not _flash_attention(settings):
-        yield (
-            "packing without flash attention: rows packed together will see each other. Install flash-attn and set "
-            "options: {model_init_kwargs: {attn_implementation: flash_attention_2}}, or leave packing out"
-        )
+    yield from _start(settings, facts)
     batch = _batch(settings, facts, None)
-    yield from _steps(batch, settings, facts.rows if not settings.get("packing") else None, "row")
+    yield from _steps(batch, settings, facts.rows if not settings["packing"] else None, "row")
     yield from _memory(settings, facts, batch, batch.batch_size * settings["max_length"])
 
 
@@ -63,24 +58,35 @@ def grpo(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
         )
     if not facts.rewards:
         raise SettingError("there are no rewards to learn from: give `rewards`", ("rewards",))
+    if settings["rollout"] == "trainer" and not facts.single_turn:
+        raise SettingError(
+            "rollout: trainer is for agents that ask the model once and have no tools; this recipe's is none: take "
+            "rollout: auto or agent",
+            ("rollout",),
+        )
     batch = _batch(settings, facts, facts.group_size)
     if facts.sampling.get("seed") is not None:
         yield "sampling.seed is set: servers that heed it make all attempts at a prompt the same"
-    yield from _start(settings, facts)
+    backend = yield from _start(settings, facts)
     yield from _steps(batch, settings, facts.rows, "task")
-    longest = (settings.get("max_prompt_tokens") or PROMPT_TOKENS) + (facts.sampling.get("max_tokens") or PROMPT_TOKENS)
-    vllm = _own_vllm(settings)
+    by_agent = settings["rollout"] == "agent" or not facts.single_turn
+    longest = settings["max_length"]
+    if not by_agent:
+        answer = facts.sampling.get("max_tokens") or longest
+        longest = min(longest, (settings["max_prompt_tokens"] or PROMPT_TOKENS) + answer)
+    share = 0.0 if by_agent else _vllm_share(settings, backend)
+    plain = not by_agent and not share and settings["generation"] != "vllm-server"
     yield from _memory(
         settings,
         facts,
         batch,
         batch.batch_size * longest,
-        reference=settings["tuning"] == "full" and bool((settings.get("options") or {}).get("beta")),
-        cached_tokens=0
-        if vllm or settings.get("generation") == "vllm-server"
-        else longest * batch.total // batch.world,
-        vllm_share=vllm,
+        reference=settings["tuning"] == "full" and bool((settings["options"] or {}).get("beta")),
+        cached_tokens=longest * batch.total // batch.world if plain else 0,
+        vllm_share=share,
     )
+    if by_agent:
+        yield "the server that rolls the agent out needs memory of its own beside that"
 
 
 def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, str]:
@@ -99,7 +105,7 @@ def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, st
 
 
 def _backend(settings: Mapping[str, Any], world: int) -> tuple[str, str]:
-    asked, checkpointing = settings["backend"], settings.get("gradient_checkpointing")
+    asked, checkpointing = settings["backend"], settings["gradient_checkpointing"]
     try:
         return choose(asked, checkpointing=checkpointing, cuda=has_cuda(), world=world)
     except TrainingError as error:
@@ -111,7 +117,7 @@ def _batch(settings: Mapping[str, Any], facts: Facts, group_size: int | None) ->
     return solve(
         batch_size=settings["batch_size"],
         accumulation=settings["gradient_accumulation"],
-        global_batch=settings.get("global_batch"),
+        global_batch=settings["global_batch"],
         world=facts.launch.world,
         group_size=group_size,
     )
@@ -147,10 +153,10 @@ def _memory(
         why = "its config.json is of a build not known here" if config else "its config.json is not on this machine yet"
         yield f"memory: no estimate for {facts.model}, {why}"
         return
-    options = settings.get("options") or {}
+    options = settings["options"] or {}
     cuda = has_cuda()
     card = cards()[0] if cards() else None
-    full, checkpointing = settings["tuning"] == "full", settings.get("gradient_checkpointing")
+    full, checkpointing = settings["tuning"] == "full", settings["gradient_checkpointing"]
     dtype = str((options.get("model_init_kwargs") or {}).get("dtype", ""))
     wide = not cuda or dtype.endswith("float32") or (full and precision() == "fp16")
     needed = estimate(
@@ -176,17 +182,13 @@ def _memory(
     yield line
 
 
-def _own_vllm(settings: Mapping[str, Any]) -> float:
-    """The share of the card that vLLM takes beside the training; 0 without."""
-    asked = settings.get("generation")
+def _vllm_share(settings: Mapping[str, Any], backend: str) -> float:
+    """The share of the card that vLLM takes in the training's own process; 0 without."""
+    asked = settings["generation"]
     if asked == "vllm" or (asked == "auto" and has_cuda() and importlib.util.find_spec("vllm")):
-        return float((settings.get("options") or {}).get("vllm_gpu_memory_utilization", VLLM_SHARE))
+        default = VLLM_SHARE[backend]
+        return float((settings["options"] or {}).get("vllm_gpu_memory_utilization", default))
     return 0.0
-
-
-def _flash_attention(settings: Mapping[str, Any]) -> bool:
-    kind = str(((settings.get("options") or {}).get("model_init_kwargs") or {}).get("attn_implementation", ""))
-    return "flash" in kind
 
 
 def _check_model(folder: Path) -> None:

@@ -6,14 +6,16 @@ left out because it does not fill a batch.
 """
 
 import json
+import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from guerdon.errors import TrainingError, counted
 from guerdon.task import Message
+from guerdon_trainers.batches import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,38 @@ def short_enough(
         longest = f"the longest has {max(lengths)}"
         say(f"{left} of {counted(prompts, 'task')} left out: more than {limit} tokens in the prompt ({longest})")
     return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How long a training is: its optimizer steps, the prompts that they see, and the steps between generations."""
+
+    steps: int
+    prompts: int
+    period: int
+
+    @classmethod
+    def of(cls, batch: Batch, options: Mapping[str, Any], tasks: int, epochs: float, max_steps: int) -> "Plan":
+        """`options` may ask for generations of several steps (steps_per_generation), learnt on several times
+        (num_iterations)."""
+        passes = options.get("steps_per_generation") or batch.accumulation
+        uses = passes * (options.get("num_iterations") or 1)  # forward passes until the next generation
+        if uses % batch.accumulation:
+            raise TrainingError(
+                f"trainer.grpo.options.steps_per_generation: {passes} forward passes a generation, but a step has "
+                f"{batch.accumulation} (gradient_accumulation); make it a multiple."
+            )
+        period = uses // batch.accumulation
+        at_once = max(1, batch.batch_size * batch.world * passes // (batch.group_size or 1))
+        steps = max_steps if max_steps > 0 else max(1, round(tasks // at_once * epochs) * period)
+        return cls(steps, math.ceil(steps / period) * at_once, period)
+
+    def aligned(self, save_steps: int, say: Callable[[str], None]) -> int:
+        """`save_steps` so that a generation has been used up at a checkpoint: going on from it is then exact."""
+        aligned = -(-save_steps // self.period) * self.period
+        if aligned != save_steps:
+            say(f"save_steps is {aligned} instead of {save_steps}: a generation lasts {self.period} steps")
+        return aligned
 
 
 def order(count: int, length: int, seed: int) -> list[int]:

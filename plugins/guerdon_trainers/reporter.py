@@ -80,7 +80,7 @@ def last_checkpoint(job: TrainingJob, resume_from: str | None = None) -> str | N
         whole = [path for path in named if path.is_dir() and not _lacks(path)]
         if whole:
             return str(whole[0])
-        broken = "".join(f" {path} lacks {_lacks(path)}." for path in named[:1] if path.is_dir())
+        broken = "".join(f" {path.name} lacks {_lacks(path)}." for path in dict.fromkeys(named) if path.is_dir())
         there = ", ".join(path.name for path in found if not _lacks(path)) or "none"
         raise TrainingError(f"resume_from: no checkpoint {resume_from}.{broken} In {job.work} there are: {there}.")
     for path in reversed(found):

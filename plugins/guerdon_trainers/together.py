@@ -17,7 +17,7 @@ def together(question: Callable[[list[Any]], list[T]], mine: list[Any]) -> list[
     The items come in the order of the processes, each of which brings as many. An error of the question is raised in
     all of them, so that none waits for another.
     """
-    from accelerate.state import PartialState
+    from accelerate import PartialState
     from accelerate.utils import gather_object
 
     state = PartialState()
@@ -31,7 +31,7 @@ def together(question: Callable[[list[Any]], list[T]], mine: list[Any]) -> list[
 
 def from_main(make: Callable[[], T]) -> T:
     """What the main process makes, in all processes."""
-    from accelerate.state import PartialState
+    from accelerate import PartialState
     from accelerate.utils import broadcast_object_list
 
     state = PartialState()
@@ -47,7 +47,6 @@ def from_main(make: Callable[[], T]) -> T:
             box[1] = TrainingError(f"{type(error).__name__}: {error}")
     if state.num_processes > 1:
         broadcast_object_list(box, from_process=0)
-    made, error = box
-    if error:
-        raise error
-    return made  # type: ignore[no-any-return]
+    if box[1]:
+        raise box[1]
+    return box[0]  # type: ignore[no-any-return]

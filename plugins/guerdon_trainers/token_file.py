@@ -23,6 +23,7 @@ RANGE = 16 << 20
 """Bytes of rows that are worth a process of their own: it takes seconds to start."""
 BATCH = 512
 """Rows in one record batch of an Arrow file."""
+BLOCK = 1 << 20
 COUNTS = "counts.json"
 
 
@@ -52,13 +53,11 @@ def token_set(
         TrainingError: the file cannot be read, a row is malformed (its line is named), or nothing is left to learn.
     """
     settings = {"max_length": max_length, "learn": learn, "template": template}
-    try:
-        key = _key(tokenizer, file, settings)
-        made = folder / f"tokens-{file.stem}-{key}"
-        if not (made / COUNTS).exists():
-            _make(tokenizer, file, settings, made, processes)
-    except OSError as error:
-        raise TrainingError(f"The training rows {file} cannot be read: {error}") from error
+    if not file.is_file():
+        raise TrainingError(f"The training rows {file} cannot be read: there is no such file.")
+    made = folder / f"tokens-{file.stem}-{_key(tokenizer, file, settings)}"
+    if not (made / COUNTS).exists():
+        _make(tokenizer, file, settings, made, processes)
     counts = Counts(**json.loads((made / COUNTS).read_text()))
     counts.check(max_length)
     return TokenSet(_opened(made), counts)
@@ -105,7 +104,7 @@ def ranges(file: Path, count: int) -> list[Range]:
             starts.append(lines.tell())
         for start, end in pairwise(starts):
             lines.seek(start)
-            blocks = iter(lambda end=end: lines.read(min(1 << 20, end - lines.tell())), b"")
+            blocks = (lines.read(min(BLOCK, end - at)) for at in range(start, end, BLOCK))
             numbers.append(numbers[-1] + sum(block.count(b"\n") for block in blocks))
     return [Range(*one) for one in zip(starts, [*starts[1:], size], numbers, strict=True)]
 

@@ -12,17 +12,18 @@ from typing import Any
 import numpy as np
 
 from guerdon.export import ExportError
+from guerdon_trainers.export.gguf_mix import MIXTURES, mixed, round_by_ggml
 from guerdon_trainers.export.gguf_tokens import add_tokenizer
 
 ARCHITECTURES = {"llama": "LLAMA", "mistral": "LLAMA", "qwen2": "QWEN2", "qwen3": "QWEN3"}
 """transformers' `model_type`, and gguf's name of the architecture."""
 
 ROW = 32
-"""A block of Q8_0: rows of another length stay in 16 bits."""
+"""The smallest block: rows that are no whole number of these stay in 16 bits."""
 
 
 def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str, name: str) -> None:
-    """Write a model of transformers as f32, f16, bf16 or q8_0.
+    """Write a model of transformers as f32, f16, bf16, q8_0 or one of the mixtures.
 
     Raises:
         ExportError: its architecture, its positions or its tokenizer have no form here.
@@ -39,12 +40,13 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str, name: str) -> 
     names = gguf.get_tensor_name_map(arch, config.num_hidden_layers)
     writer = gguf.GGUFWriter(path, gguf.MODEL_ARCH_NAMES[arch])
     writer.add_name(f"mistral {name}" if config.model_type == "mistral" else name)  # its reader in transformers looks
-    writer.add_file_type(gguf.LlamaFileType["ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"])
+    file_type = "ALL_F32" if kind == "f32" else f"MOSTLY_{kind.upper()}"
+    writer.add_file_type(gguf.LlamaFileType[file_type])
     writer.add_quantization_version(gguf.GGML_QUANT_VERSION)
     _parameters(writer, config)
     add_tokenizer(writer, model, tokenizer)
 
-    tensors = [(ours, _kind(ours, shape, kind), shape, load) for ours, shape, load in _tensors(model, names)]
+    tensors = [(ours, _kind(ours, shape, kind, config), shape, load) for ours, shape, load in _tensors(model, names)]
     for ours, quant, shape, _ in tensors:
         block, size = gguf.GGML_QUANT_SIZES[quant]
         writer.add_tensor_info(ours, shape, np.dtype(np.float32), math.prod(shape) // block * size, quant)
@@ -52,7 +54,7 @@ def write_gguf(model: Any, tokenizer: Any, path: Path, kind: str, name: str) -> 
     writer.write_kv_data_to_file()
     writer.write_ti_data_to_file()
     for _, quant, _, load in tensors:
-        writer.write_tensor_data(gguf.quants.quantize(load(), quant))
+        writer.write_tensor_data(_rounded(load(), quant))
     writer.close()
 
 
@@ -118,14 +120,24 @@ def _rotated(name: str, config: Any) -> int:
     return int(config.num_key_value_heads) if re.search(r"\.k_proj\.(weight|bias)$", name) else 0
 
 
-def _kind(name: str, shape: tuple[int, ...], kind: str) -> Any:
+def _kind(name: str, shape: tuple[int, ...], kind: str, config: Any) -> Any:
     """How a tensor is kept: vectors and norms always in 32 bits."""
     import gguf
 
     types = gguf.GGMLQuantizationType
     if len(shape) == 1 or name.endswith("_norm.weight"):
         return types.F32
-    return types.F16 if kind == "q8_0" and shape[-1] % ROW else types[kind.upper()]
+    if shape[-1] % ROW and kind not in ("f32", "bf16"):
+        return types.F16
+    if kind in MIXTURES:
+        return types[mixed(name, shape[-1], kind, config.num_hidden_layers, config.tie_word_embeddings)]
+    return types[kind.upper()]
+
+
+def _rounded(array: Any, quant: Any) -> Any:
+    import gguf
+
+    return round_by_ggml(array, quant) if quant.name.endswith("_K") else gguf.quants.quantize(array, quant)
 
 
 def _llama3_factors(config: Any) -> Any:

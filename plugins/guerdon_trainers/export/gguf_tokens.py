@@ -1,7 +1,7 @@
 """A tokenizer's vocabulary as the metadata of a GGUF file, read off the fast tokenizer's own description.
 
-llama.cpp knows two kinds that matter here: byte-level BPE ("gpt2"), where it also needs the name of the rule that splits
-a text before the merges, and SentencePiece's BPE with bytes to fall back on ("llama"), where it needs scores.
+llama.cpp knows two kinds that matter here: byte-level BPE ("gpt2"), where it also needs the name of the rule that
+splits a text before the merges, and SentencePiece's BPE with bytes to fall back on ("llama"), where it needs scores.
 """
 
 import json

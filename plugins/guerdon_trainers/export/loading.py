@@ -19,18 +19,19 @@ def trained(job: ExportJob) -> Any:
 
 
 def merged(job: ExportJob) -> Any:
-    """The model with its adapter merged into it, in the base's own 16-bit type, or bfloat16.
+    """The model with its adapter merged into it, in the type that the base is stored in."""
+    model = load(job.model, "auto")
+    if job.adapter is None:
+        return model
+    job.say("merging the adapter")
+    return with_adapter(model, job.adapter).merge_and_unload(safe_merge=True)
 
-    Merged in the type that the base is stored in, and rounded once.
-    """
+
+def in_16_bits(model: Any) -> Any:
+    """A model in its own 16-bit type, or in bfloat16."""
     import torch
 
-    model = load(job.model, "auto")
-    kind = model.dtype if model.dtype in (torch.float16, torch.bfloat16) else torch.bfloat16
-    if job.adapter is not None:
-        job.say("merging the adapter")
-        model = with_adapter(model, job.adapter).merge_and_unload(safe_merge=True)
-    return model.to(kind)
+    return model if model.dtype == torch.float16 else model.to(torch.bfloat16)
 
 
 def load(model: str, dtype: Any, **options: Any) -> Any:

@@ -15,10 +15,10 @@ tokenizer = AutoTokenizer.from_pretrained("{folder}")
 @exporter(check="guerdon_trainers.export.check:merged_16bit", usage=USAGE)
 def merged_16bit(job: ExportJob) -> None:
     """One model in 16 bits, the adapter merged into the base's own weights (never into quantised ones)."""
-    from guerdon_trainers.export.loading import merged, quiet, tokenizer_of
+    from guerdon_trainers.export.loading import in_16_bits, merged, quiet, tokenizer_of
 
     with quiet():
-        merged(job).save_pretrained(job.output)
+        in_16_bits(merged(job)).save_pretrained(job.output)
         tokenizer_of(job).save_pretrained(job.output)
 
 
@@ -36,11 +36,11 @@ def merged_4bit(job: ExportJob) -> None:
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
-    from guerdon_trainers.export.loading import merged, quiet, tokenizer_of
+    from guerdon_trainers.export.loading import in_16_bits, merged, quiet, tokenizer_of
 
     whole = job.output / ".16bit"
     with quiet():
-        model = merged(job)
+        model = in_16_bits(merged(job))
         kind = model.dtype
         model.save_pretrained(whole)
         del model

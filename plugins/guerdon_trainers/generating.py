@@ -1,0 +1,90 @@
+"""How answers are sampled while GRPO trains: the recipe's sampling by trl's names, and what generates.
+
+Without a GPU it is transformers' plain generation; with one vLLM, in the trainer's process or as a server.
+"""
+
+import importlib.util
+import os
+import socket
+from typing import Any, Literal
+
+from guerdon.errors import TrainingError
+from guerdon.training import Rollouts, TrainingJob
+
+Generation = Literal["auto", "transformers", "vllm", "vllm-server"]
+
+
+def sampling_values(rollouts: Rollouts, max_length: int, by_agent: bool) -> dict[str, Any]:
+    """The recipe's sampling by trl's names."""
+    asked = rollouts.sampling
+    temperature = asked.get("temperature")
+    if temperature == 0:
+        raise TrainingError("sampling.temperature is 0: all answers of a group would be the same. Set it to about 1.")
+    longest = asked.get("max_tokens")
+    if by_agent:
+        longest = max_length
+    elif longest is None:
+        raise TrainingError("sampling.max_tokens is not set: answers need a bound while the trainer generates.")
+    elif longest >= max_length:
+        raise TrainingError(
+            f"sampling.max_tokens is {longest} and trainer.grpo.max_length {max_length}, prompt included: there is no "
+            "room for a prompt. Raise max_length or lower max_tokens."
+        )
+    return {
+        "temperature": temperature or 1.0,
+        "top_p": asked.get("top_p") or 1.0,
+        "top_k": asked.get("top_k") or 0,
+        "max_completion_length": longest,
+    }
+
+
+def choose_generation(asked: Generation, url: str | None, backend: str, job: TrainingJob) -> str:
+    """How the trainer generates: "transformers", "vllm" or "vllm-server"; said with the reason."""
+    import torch
+
+    assert job.rollouts
+    lacks = "" if torch.cuda.is_available() else "no CUDA device"
+    slow = ""
+    if not lacks and importlib.util.find_spec("vllm") is None:
+        lacks, slow = "vLLM is not installed", ", with which a GPU generates many times as much"
+    if asked in ("vllm", "vllm-server") and lacks:
+        raise TrainingError(f"generation: {asked} cannot be used: {lacks}. Set it to transformers or auto.")
+    if asked == "vllm-server" and backend == "unsloth":
+        raise TrainingError("generation: vllm-server wants backend: transformers; Unsloth has vLLM in its own process.")
+    if (asked == "vllm-server") != (url is not None):
+        raise TrainingError("generation: vllm-server and vllm_url go together: the server's address is needed for it.")
+    how = ("transformers" if lacks else "vllm") if asked == "auto" else asked
+    if how == "transformers" and job.rollouts.sampling.get("stop"):
+        raise TrainingError(
+            "sampling.stop: transformers' plain generation in the trainer knows no stop texts. Leave them out, set "
+            "rollout: agent, or generate with vLLM."
+        )
+    job.say(f"generation {how}" + (f": {lacks}{slow}" if lacks and asked == "auto" else ""))
+    return how
+
+
+def vllm_environment(backend: str, world: int) -> None:
+    """What vLLM in this process wants set before anything is imported."""
+    if backend == "unsloth":
+        os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
+    elif world == 1:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        alone = {"RANK": 0, "LOCAL_RANK": 0, "WORLD_SIZE": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        for name, value in alone.items():
+            os.environ.setdefault(name, str(value))
+
+
+def vllm_values(how: str, url: str | None, max_length: int) -> dict[str, Any]:
+    """By trl's names; memory and the like are options."""
+    if not how.startswith("vllm"):
+        return {"use_vllm": False}
+    mode = {"vllm_mode": "server", "vllm_server_base_url": url} if how == "vllm-server" else {"vllm_mode": "colocate"}
+    return {"use_vllm": True, "vllm_max_model_length": max_length, **mode}
+
+
+def stop_values(how: str, rollouts: Rollouts) -> dict[str, Any]:
+    """Of trl's `generation_kwargs`."""
+    stop = rollouts.sampling.get("stop")
+    return {"stop": list(stop)} if stop and how.startswith("vllm") else {}

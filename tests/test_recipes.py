@@ -1,0 +1,319 @@
+"""The packaged recipes: their values are those of the documents that they are named after, and they run."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command import Ran, guerdon, last_run, trajectories
+
+import guerdon_trainers
+from guerdon.errors import RecipeError
+from guerdon.launch import load_recipe
+from guerdon.packaged import packaged_recipes
+from guerdon.recipe import Recipe
+from guerdon.resolve import resolve
+
+RECIPES = Path(guerdon_trainers.__file__).parent / "recipes"
+SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+LOCAL = {
+    "unsloth-sft": ["tasks={path: hard.jsonl}", "eval.holdout=2"],
+    "gsm8k-grpo": ["tasks={path: gsm8k.jsonl}", "eval.tasks={path: gsm8k.jsonl, limit: 2}"],
+    "verl-sft": [],
+    "open-r1-sft": ["data={path: openr1.jsonl, fields: {messages: messages}}", "launch={}"],
+    "qwen3-8b-sft": [
+        "data.mix=[{path: math.jsonl, fields: {prompt: problem, response: generated_solution}, weight: 0.75}, "
+        "{path: chat.jsonl, weight: 0.25}]"
+    ],
+}
+"""The same data as files here, and no GPUs."""
+
+CPU = ["options.optim=adamw_torch", "threads=1", "tuning=lora", "lora_rank=4", "batch_size=2", "max_steps=2"]
+SHRUNK = {
+    "unsloth-sft": [*CPU, "gradient_accumulation=1", "max_length=512"],
+    "gsm8k-grpo": [*CPU, "gradient_accumulation=1", "max_length=512"],
+    "verl-sft": ["threads=1", "max_steps=2"],
+    "open-r1-sft": "threads=1 batch_size=2 max_steps=2 max_length=512 report_to=[] options.model_init_kwargs=null "
+    "options.use_liger_kernel=false options.logging_steps=1".split(),
+    "qwen3-8b-sft": [*CPU, "gradient_accumulation=1", "max_length=512"],
+}
+"""Settings of the trainer, for a CPU and a few seconds."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The recipes' data in small."""
+    folder = tmp_path_factory.mktemp("recipes")
+
+    def lines(name: str, rows: list[dict[str, Any]]) -> None:
+        (folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    sums = [(f"What is {i} plus 4?", i + 4) for i in range(12)]
+    lines("hard.jsonl", [{"code": "def solution(): ...", "input": q, "target": float(a)} for q, a in sums[:6]])
+    lines("gsm8k.jsonl", [{"question": q, "answer": f"It is <<{a}={a}>>{a}.\n#### {a}"} for q, a in sums[:6]])
+    talk = [[{"role": "user", "content": q}, {"role": "assistant", "content": str(a)}] for q, a in sums]
+    lines("openr1.jsonl", [{"problem": m[0]["content"], "solution": "so", "messages": m} for m in talk])
+    lines("math.jsonl", [{"problem": q, "generated_solution": str(a), "expected_answer": str(a)} for q, a in sums])
+    turns = [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello."}]
+    lines("chat.jsonl", [{"conversations": turns, "source": "x", "score": 5.0}] * 12)
+    (folder / "data").mkdir()
+    (folder / "data" / "example_sft.json").write_text(
+        json.dumps([{"prompt": q, "response": str(a)} for q, a in sums], indent=2)
+    )
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A random model of one thin layer, a token a byte, with a chat template that has tools."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("trl")
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    from guerdon_backends.models import CHAT_TEMPLATE
+
+    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    bare = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bare.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|im_end|>", pad_token="<|im_end|>")
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
+    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
+    torch.manual_seed(0)
+    end = tokenizer.eos_token_id
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        max_position_embeddings=8192,
+        bos_token_id=None,
+        eos_token_id=end,
+        pad_token_id=end,
+    )
+    made = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(made)
+    tokenizer.save_pretrained(made)
+    return str(made)
+
+
+def plan(name: str) -> tuple[Recipe, dict[str, Any]]:
+    """A packaged recipe, and its trainer's settings."""
+    resolved = resolve(*load_recipe(name, ()))
+    assert resolved.trainer
+    return resolved.recipe, dict(resolved.trainer.settings)
+
+
+def has(settings: dict[str, Any], **wanted: Any) -> None:
+    options = wanted.pop("options", {})
+    assert {name: settings[name] for name in wanted} == wanted
+    assert {name: settings["options"].get(name) for name in options} == options
+
+
+def test_every_recipe_is_registered_and_says_in_its_first_line_what_it_is() -> None:
+    assert set(packaged_recipes()) >= {path.stem for path in RECIPES.glob("*.yaml")} == {*LOCAL, "quickstart"}
+    for path in RECIPES.glob("*.yaml"):
+        assert path.read_text().startswith("# ") and max(map(len, path.read_text().splitlines())) <= 120
+
+
+def test_the_page_on_coverage_names_tests_and_recipes_that_there_are() -> None:
+    tests = Path(__file__).parent
+    text = (tests.parent / "docs" / "coverage.md").read_text()
+    named = re.findall(r"`(test_\w+\.py)::(\w+)`", text)
+    assert len(named) > 50
+    assert [(f, n) for f, n in named if f"def {n}(" not in (tests / f).read_text()] == []
+    assert all(f"`{name}`" in text for name in LOCAL)
+
+
+# -- their values -----------------------------------------------------------------------------------------------------
+
+UNSLOTH = {"lora_rank": 32, "lora_alpha": 32, "lora_targets": SEVEN, "tuning": "qlora", "weight_decay": 0.01}
+UNSLOTH |= {"batch_size": 2, "gradient_accumulation": 4, "warmup": 5, "learning_rate": 2e-4, "schedule": "linear"}
+UNSLOTH |= {"lora_options": {"lora_dropout": 0.0, "bias": "none", "use_rslora": False}}
+UNSLOTH |= {"options": {"optim": "adamw_8bit"}}
+
+
+def test_agent_lightnings_unsloth_example() -> None:
+    recipe, settings = plan("unsloth-sft")
+    has(settings, **UNSLOTH, max_steps=60, max_length=4096)
+    assert (recipe.model, recipe.seed, recipe.agent.ref) == ("unsloth/Qwen3-4B-Instruct-2507", 3407, "math")
+    assert recipe.tasks and recipe.tasks.dataset == "reasoning-machines/gsm-hard"
+    assert recipe.tasks.limit == 128 and recipe.eval and recipe.eval.holdout == 64  # which leaves the example's 64
+    assert (recipe.loop.iterations, recipe.loop.keep_top) == (2, 0.5)
+    assert [(r.name, r.settings) for r in recipe.rewards] == [("numeric", {"how": ["hashes"]})]
+
+
+PROMPT = """
+Respond in the following format:
+<reasoning>
+...
+</reasoning>
+<answer>
+...
+</answer>
+"""
+
+
+def test_the_unsloth_grpo_tutorial() -> None:
+    recipe, settings = plan("gsm8k-grpo")
+    has(
+        settings,
+        tuning="qlora",
+        lora_rank=32,
+        lora_alpha=32,
+        lora_targets=SEVEN,
+        learning_rate=5e-6,
+        weight_decay=0.1,
+        warmup=0.1,
+        schedule="cosine",
+        max_steps=250,
+        save_steps=250,
+        max_prompt_tokens=256,
+        max_length=1024,
+        options={"optim": "paged_adamw_8bit", "adam_beta1": 0.9, "adam_beta2": 0.99, "max_grad_norm": 0.1}
+        | {"logging_steps": 1, "vllm_gpu_memory_utilization": 0.6},
+    )
+    assert (recipe.model, recipe.seed, recipe.loop.group_size) == ("google/gemma-3-1b-it", 3407, 6)
+    assert recipe.sampling.max_tokens == 1024 - 256
+    assert recipe.agent.settings == {"system": PROMPT}
+    assert recipe.tasks and (recipe.tasks.dataset, recipe.tasks.subset) == ("openai/gsm8k", "main")
+    names = ["xmlcount", "soft_format", "strict_format", "integer", "correctness"]
+    assert [(r.name, r.weight) for r in recipe.rewards] == [(name, 1.0) for name in names]
+
+
+def test_the_verl_style_script_and_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe, settings = plan("verl-sft")
+    script = {"tuning": "full", "max_length": 2048, "global_batch": 4, "batch_size": 1, "learning_rate": 2e-5}
+    script |= {"epochs": 3.0, "warmup": 0.1, "weight_decay": 0.01, "lora_rank": 8, "lora_alpha": 16}
+    has(settings, **script, gradient_checkpointing=True, schedule="cosine", options={"max_grad_norm": 1.0})
+    assert recipe.model == "Qwen/Qwen2.5-0.5B" and recipe.data and recipe.data.path == "./data/example_sft.json"
+    assert recipe.launch.world == 1
+
+    given = {"MODEL_PATH": "Qwen/Qwen2.5-7B", "TRAIN_DATA": "mine.json", "MAX_LENGTH": "512", "BATCH_SIZE": "64"}
+    given |= {"MICRO_BATCH_SIZE": "2", "LEARNING_RATE": "1e-5", "NUM_EPOCHS": "5", "WARMUP_RATIO": "0.05"}
+    given |= {"WEIGHT_DECAY": "0", "TUNING": "lora", "LORA_RANK": "16", "LORA_ALPHA": "32", "STRATEGY": "zero3"}
+    given |= {"N_GPUS": "8", "NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "192.168.1.1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    recipe, settings = plan("verl-sft")
+    has(settings, max_length=512, global_batch=64, batch_size=2, learning_rate=1e-5, epochs=5.0, warmup=0.05)
+    has(settings, weight_decay=0.0, tuning="lora", lora_rank=16, lora_alpha=32)
+    assert recipe.model == "Qwen/Qwen2.5-7B" and recipe.data and recipe.data.path == "mine.json"
+    launch = recipe.launch
+    monkeypatch.setenv("STRATEGY", "megatron")
+    with pytest.raises(RecipeError, match="megatron is not for guerdon: take verl"):
+        plan("verl-sft")
+    assert (launch.world, launch.node_rank, launch.main_address, launch.strategy) == (16, 1, "192.168.1.1", "zero3")
+
+
+def test_open_r1s_walk_through() -> None:
+    recipe, settings = plan("open-r1-sft")
+    options = {"lr_scheduler_kwargs": {"min_lr_rate": 0.1}, "logging_steps": 5, "log_level": "info"}
+    options |= {"use_liger_kernel": True, "per_device_eval_batch_size": 16}
+    options |= {"model_init_kwargs": {"dtype": "bfloat16", "attn_implementation": "flash_attention_2"}}
+    has(settings, tuning="full", max_length=16384, packing=False, batch_size=16, gradient_accumulation=1)
+    has(settings, epochs=1.0, max_steps=-1, learning_rate=5e-5, warmup=0.05, schedule="cosine_with_min_lr")
+    has(settings, gradient_checkpointing=True, save_steps=100, save_limit=1, report_to=["wandb"], options=options)
+    assert (recipe.model, recipe.seed) == ("Qwen/Qwen2.5-1.5B-Instruct", 42)
+    assert recipe.data and recipe.data.dataset == "open-r1/OpenR1-Math-220k"
+    assert (recipe.launch.gpus, recipe.launch.strategy) == (8, "zero3")
+
+
+def test_the_qwen3_8b_tutorial() -> None:
+    recipe, settings = plan("qwen3-8b-sft")
+    has(settings, **UNSLOTH, max_steps=30, max_length=2048, learn="assistant")
+    assert (recipe.model, recipe.seed) == ("Qwen/Qwen3-8B", 3407)
+    assert recipe.data and recipe.data.mix and recipe.data.shuffle == 42
+    assert [part.weight for part in recipe.data.mix] == [0.75, 0.25]
+    assert recipe.data.mix[0].fields == {"prompt": "problem", "response": "generated_solution"}
+
+
+# -- they run ---------------------------------------------------------------------------------------------------------
+
+SAID = {
+    "unsloth-sft": "global batch 8 = 2 rows x 4 passes",
+    "gsm8k-grpo": "global batch 6 = 6 rows x 1 pass = 1 prompt x 6 attempts",
+    "verl-sft": "global batch 4 = 1 row x 4 passes; 12 rows: 3 steps an epoch, 9 steps in all",
+    "open-r1-sft": "global batch 16 = 16 rows x 1 pass",
+    "qwen3-8b-sft": "global batch 8 = 2 rows x 4 passes",
+}
+
+
+@pytest.mark.parametrize("name", LOCAL)
+def test_it_passes_check(name: str, folder: Path) -> None:
+    told = guerdon(folder, "check", name, *LOCAL[name], "--json").json
+    assert told["ok"] is True
+    assert any(note.startswith(SAID[name]) for note in told["notes"]), told["notes"]
+
+
+def shrunk(name: str, folder: Path, model: str, *overrides: str) -> Ran:
+    trainer = "grpo" if name == "gsm8k-grpo" else "sft"
+    settings = [f"trainer.{trainer}.{each}" for each in SHRUNK[name]]
+    return guerdon(folder, "run", name, f"model={model}", *LOCAL[name], *settings, *overrides)
+
+
+@pytest.mark.model
+@pytest.mark.parametrize("name", ["verl-sft", "open-r1-sft", "qwen3-8b-sft"])
+def test_it_trains_on_rows(name: str, folder: Path, model: str) -> None:
+    said = shrunk(name, folder, model).out
+    with last_run(folder) as run:
+        stage = run.stages()["train-data"]
+        steps = [m for m in run.metrics() if "loss" in m]
+        files = {path.name for path in (run.folder / "checkpoints" / "data").iterdir()}
+    assert len(steps) == 2
+    assert ("adapter_config.json" in files) == (name == "qwen3-8b-sft")
+    assert "tokenizer.json" in files and {"adapter_model.safetensors", "model.safetensors"} & files
+    if name == "qwen3-8b-sft":
+        assert stage["rows"] == 16 and "12 of math.jsonl (75.0%), 4 of chat.jsonl (25.0%)" in said
+
+
+@pytest.mark.model
+def test_the_five_rewards_are_each_logged(folder: Path, model: str) -> None:
+    shrunk("gsm8k-grpo", folder, model, "eval=null", "sampling.max_tokens=16")
+    names = ["xmlcount", "soft_format", "strict_format", "integer", "correctness"]
+    found = trajectories(folder, "train")
+    assert len(found) == 2 * 6 and all(list(t.scores) == names for t in found)
+    first = found[0].turns[0].prompt[0]
+    assert (first["role"], first["content"]) == ("system", PROMPT)
+    with last_run(folder) as run:
+        steps = [m for m in run.metrics() if m["step"] > 0 and "reward" in m]
+        assert list(run.stages()["rollout-grpo"]["rewards"]) == names
+        assert (run.folder / "checkpoints" / "grpo" / "adapter_model.safetensors").exists()
+    assert len(steps) == 2 and all(f"rewards/{name}/mean" in m for m in steps for name in names)
+
+
+HALF_RIGHT = """\
+import re
+from contextlib import asynccontextmanager
+
+class HalfRight:
+    model, count = "half-right", 0
+
+    async def complete(self, body, task):
+        self.count += 1
+        a, b = map(int, re.findall(r"\\d+", body["messages"][-1]["content"]))
+        text = f"Attempt {self.count}. ### {a + b if self.count % 2 else 0} ###"
+        return {"choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}]}
+
+    async def load_adapter(self, path):
+        self.count = 1
+
+@asynccontextmanager
+async def backend(model):
+    yield HalfRight()
+"""
+
+
+@pytest.mark.model
+def test_the_loop_trains_on_the_better_half_of_what_was_right(folder: Path, model: str) -> None:
+    pytest.importorskip("agents")
+    (folder / "half_right.py").write_text(HALF_RIGHT)
+    said = shrunk("unsloth-sft", folder, model, "backend=./half_right.py:backend", "loop.iterations=1").out
+    found = trajectories(folder, "train")
+    assert len(found) == 4 * 4 and {t.agent for t in found} == {"math"} and "calculate" in str(found[0].tools)
+    assert "Train on 4 rows from 4 of 16 trajectories" in said
+    assert "2 held-out tasks, before and after" in said
