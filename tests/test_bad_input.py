@@ -97,7 +97,7 @@ def test_a_recipe_that_is_wrong(tmp_path: Path, add: str, message: str) -> None:
             "line 1, column 1, model: there is no model 'smolm2-135m'. Did you mean 'smollm2-135m'",
         ),
         ("fake", "./nowhere", "line 1, column 1, model: there is no folder './nowhere'"),
-        ("[numeric]", "[]", "line 4, column 1, rewards: List should have at least 1 item"),
+        ("[numeric]", "[]", "give rewards: what a good answer to a task is"),
         ("[numeric]", "[numeric, numeric]", "line 4, column 20, rewards[1]: two rewards are called 'numeric'"),
         ("[numeric]", "[{numeric: {}, length: {}}]", "rewards[0]: give a name, or one name with its settings"),
         (
@@ -111,7 +111,7 @@ def test_a_recipe_that_is_wrong(tmp_path: Path, add: str, message: str) -> None:
         ("numeric", "./no.py:f", "rewards[0]: reward './no.py:f': there is no file "),
         ("numeric", "builtins:max", "line 4, column 11, rewards[0]: its parameters cannot be read: no signature found"),
         ("numeric", "no.such:f", "rewards[0]: reward 'f': cannot import 'no.such': No module named 'no'"),
-        ("tasks: {path: tasks.jsonl}\n", "", "tasks: this key is required"),
+        ("tasks: {path: tasks.jsonl}\n", "", "give tasks (problems to roll out and score), or data (rows to train on)"),
         (
             "{path: tasks.jsonl}",
             "{path: a, dataset: b}",
@@ -655,7 +655,7 @@ def fake(job, *, does: str = ""):
         ("sys.exit(4)", ["the training process ended with exit code 4; the end of "]),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
-            ["the training process was killed by signal 9 (out of memory is the usual cause"],
+            ["the training process was killed by signal 9 (out of memory is the usual cause)"],
         ),
         ("time.sleep(1000)", ["training took longer than 2 s and was stopped; its log: runs/"]),
         ("import no_such_module", ["trainer 'fake' needs the module 'no_such_module', which is not installed"]),

@@ -1,16 +1,15 @@
 """`guerdon chat`: what is talked with, how it is sampled, one prompt, and a conversation at a terminal."""
 
-import contextlib
 import io
 import json
 import os
 import pty
 import select
-import signal
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 
 import pytest
@@ -183,12 +182,26 @@ def test_stdin_is_the_prompt_where_there_is_none(run: Run, tmp_path: Path, monke
 class Terminal:
     """A conversation as a person has it, in a terminal of its own."""
 
+    # stdin becomes the controlling terminal, whose Ctrl-C is a signal
+    START = (
+        "import fcntl, runpy, signal, sys, termios\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "runpy.run_module('guerdon', run_name='__main__', alter_sys=True)\n"
+    )
+
     def __init__(self, folder: Path, *command: str) -> None:
-        self.process, self.screen = pty.fork()
-        if not self.process:  # the child
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-            os.chdir(folder)
-            os.execve(sys.executable, [sys.executable, "-m", "guerdon", *command], {**os.environ, "TERM": "dumb"})
+        self.screen, theirs = pty.openpty()
+        self.process = Popen(
+            [sys.executable, "-c", self.START, *command],
+            cwd=folder,
+            env={**os.environ, "TERM": "dumb"},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+        )
+        os.close(theirs)
 
     def says(self, words: str) -> str:
         """What is printed until these words."""
@@ -203,16 +216,17 @@ class Terminal:
         self.says("\n> ")
         os.write(self.screen, text.encode())
 
-    def end(self) -> int:
-        """The exit code."""
-        code = os.waitstatus_to_exitcode(os.waitpid(self.process, 0)[1])
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
         os.close(self.screen)
-        return code
 
 
 def test_a_conversation_at_a_terminal(run: Run, tmp_path: Path) -> None:
-    terminal = Terminal(tmp_path, "chat", "last")
-    try:
+    with Terminal(tmp_path, "chat", "last") as terminal:
         terminal.type("hello there\n")
         terminal.says("hello there \r\n")
         terminal.type("slow\n")
@@ -220,14 +234,11 @@ def test_a_conversation_at_a_terminal(run: Run, tmp_path: Path) -> None:
         os.write(terminal.screen, b"\x03")  # Ctrl-C
         terminal.says(" ...")
         terminal.type("all\n")
-        assert '"content": "slow"}, {"role": "assistant", "content": "0 1 2 3 4 5' in terminal.says("256}")
+        assert '"content": "slow"}, {"role": "assistant", "content": "0 1 2 3 4 5' in terminal.says("]}")
         terminal.type("/reset\n")
         terminal.type("all\n")
-        assert '"messages": [{"role": "user", "content": "all"}]' in terminal.says("256}")
+        assert '"messages": [{"role": "user", "content": "all"}]' in terminal.says("]}")
         terminal.type("/help\n")
         terminal.says("/quit or Ctrl-D ends")
         terminal.type("\x04")  # Ctrl-D
-        assert terminal.end() == 0
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(terminal.process, signal.SIGKILL)
+        assert terminal.process.wait(20) == 0

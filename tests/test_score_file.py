@@ -97,7 +97,7 @@ def test_each_row_comes_out_with_its_scores(tmp_path: Path) -> None:
         "reasons": {"numeric": "4 against 3"},
     }
     assert rows[500]["scores"] == {"numeric": None}
-    assert ran.out.splitlines()[1].split() == ["numeric", "0.666", "0.472", "500", "1", "0"]
+    assert ran.out.splitlines()[2].split() == ["numeric", "0.666", "0.472", "500", "1", "0"]
     assert "501 rows in " in ran.out and "The scores are in scores.jsonl" in ran.out
 
 

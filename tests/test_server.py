@@ -324,7 +324,7 @@ def test_a_stream_that_nobody_reads_is_not_generated_on(server: httpx.Client) ->
     chat(server, ask("Hi", max_tokens=1))
     slow = time.monotonic() - started
     # a batch of four would be at it for minutes
-    assert slow < 30
+    assert slow < 60
 
 
 def test_unknown_fields_are_ignored_and_broken_json_is_not(server: httpx.Client) -> None:

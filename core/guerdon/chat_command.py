@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from guerdon.printing import print_json
+
 if TYPE_CHECKING:
     from guerdon.conversation import Conversation
 
@@ -37,7 +39,7 @@ def chat(target: str, prompt: str | None, **options: Any) -> None:
     from rich.console import Console
 
     from guerdon.conversation import Conversation, find_subject, settings
-    from guerdon.launch import _log_to
+    from guerdon.launch import log_to
     from guerdon.report import Report
     from guerdon.served import open_backend
 
@@ -51,7 +53,7 @@ def chat(target: str, prompt: str | None, **options: Any) -> None:
     subject = find_subject(target, Path(options["runs"] or "runs"), base=options["base"], backend=options["backend"])
     given = {name: options[name] for name in ("temperature", "top_p", "top_k", "max_tokens")}
     # each answer is a run of the loop of its own, so that Ctrl-C ends it and nothing else
-    with _log_to(report), asyncio.Runner() as runner:
+    with log_to(report), asyncio.Runner() as runner:
         stack = contextlib.AsyncExitStack()
         try:
             endpoint = runner.run(stack.enter_async_context(open_backend(subject.backend, subject.model)))
@@ -111,12 +113,10 @@ async def _answer(conversation: "Conversation", text: str, report: Any) -> None:
 
 
 def _print_whole(runner: Any, conversation: "Conversation", prompt: str, name: str) -> None:
-    from guerdon.cli import _print_json
-
     started = time.perf_counter()
     reply = runner.run(conversation.answer(prompt))
     choice = reply["choices"][0]
-    _print_json(
+    print_json(
         {
             "model": name,
             "prompt": prompt,

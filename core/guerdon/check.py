@@ -23,7 +23,7 @@ def checked(loaded: Loaded, registry: Registry) -> dict[str, Any]:
     plan = resolve(loaded, registry)
     check_trainable(plan)
     inputs = read_inputs(plan, first=ROWS)
-    notes = [*preflight(plan, inputs), *_rewards(plan, inputs)]
+    notes = [*preflight(plan, inputs, checking=True), *_rewards(plan, inputs)]
     return {
         "model": plan.model,
         "adapter": str(plan.adapter) if plan.adapter else None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from guerdon import __version__
+from guerdon.printing import print_json, print_or_table
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,7 +49,7 @@ def main() -> None:
         status = cli(standalone_mode=False)
     except GuerdonError as error:
         if "--json" in sys.argv:
-            _print_json({"ok": False, "error": {"kind": error.kind, "message": str(error)}})
+            print_json({"ok": False, "error": {"kind": error.kind, "message": str(error)}})
         _fail(str(error))
     except click.ClickException as error:
         error.show()
@@ -119,7 +120,7 @@ def check(recipe: str, overrides: tuple[str, ...], gpus: int | None, as_json: bo
 
     lines = checked(*open_recipe(recipe, with_gpus(overrides, gpus)))
     if as_json:
-        return _print_json({"ok": True, **lines})
+        return print_json({"ok": True, **lines})
     for name, value in lines.items():
         values = value if isinstance(value, list) else [value]
         for i, one in enumerate(v for v in values if v):
@@ -139,7 +140,7 @@ def explain(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
     plan = resolve(*open_recipe(recipe, overrides))
     rows = explained(plan)
     if as_json:
-        return _print_json([{"key": k, "value": v, "from": origin} for k, v, origin in rows])
+        return print_json([{"key": k, "value": v, "from": origin} for k, v, origin in rows])
     width = min(44, max(len(k) for k, _, _ in rows))
     for key, value, origin in rows:
         click.echo(f"{key:{width}} = {value!s:30} {click.style('# ' + origin, dim=True)}")
@@ -212,7 +213,7 @@ def score(target: str, recipe: str | None, overrides: tuple[str, ...], **options
         overrides, recipe = (recipe, *overrides), None
     summary, status = score_command(target, recipe, overrides, **options)
     if options["as_json"] or isinstance(summary, list):
-        _print_or_table(summary, options["as_json"])
+        print_or_table(summary, options["as_json"])
     return status
 
 
@@ -251,29 +252,7 @@ def _resume(name: str, runs: str | None, as_json: bool, stage: str = "") -> None
 def _executed(execute: Callable[[], Any], as_json: bool) -> None:
     summary = execute()
     if as_json:
-        _print_json(summary)
-
-
-def _print_json(data: Any) -> None:
-    import json
-
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, default=str))
-
-
-def _print_or_table(rows: list[dict[str, Any]], as_json: bool) -> None:
-    """A list of alike mappings as JSON, or as aligned columns."""
-    if as_json or not rows:
-        return _print_json(rows) if as_json else None
-    columns = list(rows[0])
-    cells = [columns, *([_cell(row[c]) for c in columns] for row in rows)]
-    widths = [max(len(row[i]) for row in cells) for i in range(len(columns))]
-    for n, row in enumerate(cells):
-        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        click.echo(click.style(line, bold=True) if n == 0 else line)
-
-
-def _cell(value: Any) -> str:
-    return "-" if value is None or value == "" else f"{value:.3f}" if isinstance(value, float) else str(value)
+        print_json(summary)
 
 
 # -- looking back ---------------------------------------------------------------------------------------------------
@@ -291,7 +270,7 @@ def list_of_runs(runs: str | None, as_json: bool) -> None:
     rows = run_rows(Path(runs or "runs"))
     if not rows and not as_json:
         click.echo(f"No runs in {runs or 'runs'}/ yet. Try: guerdon run quickstart")
-    _print_or_table(rows, as_json)
+    print_or_table(rows, as_json)
 
 
 @cli.command()
@@ -317,8 +296,8 @@ def show(run_name: str, trajectory: str | None, best: bool, worst: bool, runs: s
             from guerdon.summary import summarise
 
             if trajectory:
-                return _print_json(found.trajectory(trajectory).to_json())
-            return _print_json({**summarise(found), "trajectories": found.index()})
+                return print_json(found.trajectory(trajectory).to_json())
+            return print_json({**summarise(found), "trajectories": found.index()})
         if trajectory:
             look.show_trajectory(found.trajectory(trajectory))
         else:
@@ -326,88 +305,6 @@ def show(run_name: str, trajectory: str | None, best: bool, worst: bool, runs: s
 
 
 # -- what there is --------------------------------------------------------------------------------------------------
-
-
-@cli.group(invoke_without_command=True)
-@JSON
-@click.pass_context
-def plugins(ctx: click.Context, as_json: bool) -> None:
-    """What is installed, from which package; or a new package."""
-    if ctx.invoked_subcommand is None:
-        ctx.invoke(plugins_list, as_json=as_json)
-
-
-@plugins.command("list")
-@JSON
-def plugins_list(as_json: bool = False) -> None:
-    """The installed components, and the packages that they come from."""
-    from guerdon.plugins import Plugins
-
-    found = Plugins()
-    rows = [
-        {
-            "kind": c.kind.removesuffix("s"),
-            "name": c.name,
-            "package": c.package,
-            "version": c.version,
-            "target": c.target,
-        }
-        for c in sorted(found.components, key=lambda c: c.kind)
-    ]
-    _print_or_table(rows, as_json)
-    for plugin in found.broken:
-        click.echo(f"{click.style('warning:', fg='yellow')} {plugin.complaint()}", err=True)
-
-
-@plugins.command("show")
-@click.argument("name")
-@JSON
-def plugins_show(name: str, as_json: bool) -> None:
-    """What a component does, its settings, and where it comes from.
-
-    NAME is a component's name, `kind:name` (reward:numeric), `package:name`, `module:attr` or `./file.py:attr`.
-    """
-    from guerdon.look import component_card, show_component
-
-    cards = component_card(name)
-    if as_json:
-        return _print_json(cards)
-    for card in cards:
-        show_component(card)
-
-
-@plugins.command("test")
-@click.argument("name")
-@click.argument("settings", nargs=-1, metavar="[KEY=VALUE]...")
-@click.option("--tasks", type=click.Path(), help="JSONL rows to score: completion, answer, ..., perhaps expected.")
-@JSON
-def plugins_test(name: str, settings: tuple[str, ...], tasks: str | None, as_json: bool) -> int:
-    """Does a component keep to its contract? Puts a reward through easy and hostile completions.
-
-    NAME is as in `plugins show`; exit status 1 when a check fails.
-    """
-    from guerdon.conformance import run_tests
-
-    found = run_tests(name, settings, tasks, quiet=as_json)
-    if as_json:
-        _print_json([one.to_json() for one in found])
-    return 0 if all(one.ok for one in found) else 1
-
-
-@plugins.command("new")
-@click.argument("kind", type=click.Choice(["reward", "agent"]))
-@click.argument("name")
-@click.option("--into", type=click.Path(), default=".", help="Where to make its folder.")
-def plugins_new(kind: str, name: str, into: str) -> None:
-    """Write a package with a reward (or an agent) of your own: code, tests, README and CI."""
-    from pathlib import Path
-
-    from guerdon.scaffold import write_package
-
-    folder = write_package(kind, name, Path(into))
-    click.echo(
-        f"Wrote {folder}/. Next:\n  cd {folder}\n  pip install -e . pytest\n  pytest\n  guerdon plugins show {name}"
-    )
 
 
 @cli.command()
@@ -424,7 +321,7 @@ def recipes(name: str | None, as_json: bool) -> None:
         if name not in known:
             raise RecipeError(f"there is no packaged recipe {name!r}.{near_miss(name, known)}")
         return click.echo(known[name].read_text(encoding="utf-8").rstrip())
-    _print_or_table([{"name": n, "about": _first_comment(p)} for n, p in known.items()], as_json)
+    print_or_table([{"name": n, "about": _first_comment(p)} for n, p in known.items()], as_json)
 
 
 def _first_comment(path: "Path") -> str:
@@ -437,13 +334,17 @@ def schema() -> None:
     """A JSON Schema of recipes for editors, with the settings of all installed components."""
     from guerdon.explain import recipe_schema
 
-    _print_json(recipe_schema())
+    print_json(recipe_schema())
 
 
 def _add_commands() -> None:
+    from guerdon.chat_command import chat
+    from guerdon.data_command import data
     from guerdon.export_command import export
+    from guerdon.plugins_command import plugins
 
-    cli.add_command(export)
+    for command in (chat, data, export, plugins):
+        cli.add_command(command)
 
 
 _add_commands()

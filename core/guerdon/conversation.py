@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from guerdon.checkpoints import newest_checkpoint
 from guerdon.errors import ComponentError, StoreError, near_miss
@@ -15,7 +14,7 @@ from guerdon.launch import load_recipe
 from guerdon.plugins import Plugins
 from guerdon.policy import Endpoint
 from guerdon.registry import Registry, load, require_extra
-from guerdon.resolve import Bound, Plan, model_path, resolve
+from guerdon.resolve import Bound, model_path, resolve
 from guerdon.served import is_adapter
 from guerdon.store import Run, find_run
 from guerdon.task import Message, Task
@@ -73,9 +72,8 @@ def find_subject(target: str, runs: Path, *, base: bool = False, backend: str = 
                 f"{target!r} is no run in {runs}/, no folder, no hub id (owner/name), and no model that a plugin "
                 f"knows.{near_miss(target, names)}"
             ) from None
-    here = SimpleNamespace(registry=registry, loaded=SimpleNamespace(folder=Path.cwd()))
     name = folder.resolve().name if whole else target
-    return Subject(name, model_path(cast(Plan, here), target), None, chosen)
+    return Subject(name, model_path(registry, Path.cwd(), target), None, chosen)
 
 
 def _run(folder: Path, base: bool, backend: Bound | None) -> Subject:
@@ -91,7 +89,7 @@ def _run(folder: Path, base: bool, backend: Bound | None) -> Subject:
     if found and not is_adapter(found):
         return Subject(f"{run.id}, {found.name}", str(found.resolve()), None, chosen)
     name = f"{plan.model} + {run.id}, {found.name}" if found else f"{plan.model}, as {run.id} found it"
-    return Subject(name, model_path(plan, plan.model), found.resolve() if found else None, chosen)
+    return Subject(name, plan.model_path(), found.resolve() if found else None, chosen)
 
 
 def _backend(registry: Registry, name: str) -> Bound:
@@ -150,7 +148,7 @@ class Conversation:
                 async for chunk in chunks:
                     for choice in chunk["choices"][:1]:
                         self.finish = choice.get("finish_reason") or ""
-                        if piece := choice["delta"].get("content"):
+                        if piece := (choice.get("delta") or {}).get("content"):
                             said += piece
                             yield piece
         finally:

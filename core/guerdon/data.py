@@ -190,7 +190,8 @@ def _is_empty(row: Mapping[str, Any]) -> bool:
 def _read(spec: Data, spool: _Spool, folder: Path, seed: int, first: int | None, notes: list[str]) -> Lines:
     name, start, tally = name_of(spec), len(spool), _Tally()
     reader = Reader(spec.fields, spec.system)
-    enough = first or (spec.limit if spec.shuffle is False else None)
+    limit = spec.limit if first or spec.shuffle is False else None
+    enough = min(filter(None, (first, limit)), default=None)
     try:
         for place, row in islice(_source(spec, folder, stream=first is not None), enough):
             found = reader(row, place)

@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from guerdon.printing import print_json
+
 SAMPLE = 200
 """Rows that are tokenised for the figures."""
 
@@ -25,13 +27,13 @@ def preview(recipe: str, overrides: tuple[str, ...], rows: int, as_json: bool) -
     """
     from rich.console import Console
 
-    from guerdon.cli import _print_json, open_recipe
+    from guerdon.cli import open_recipe
     from guerdon.preview import figures, show
 
     plan, found, sample = _sampled(*open_recipe(recipe, overrides), max(rows, SAMPLE))
     shown = sample[:rows]
     if as_json:
-        return _print_json({"data": found.notes, "rows": [r.to_json() for r in shown], "sample": figures(sample)})
+        return print_json({"data": found.notes, "rows": [r.to_json() for r in shown], "sample": figures(sample)})
     for note in found.notes:
         click.echo(f"data  {note}")
     show(Console(highlight=False), shown, sample, plan.trainer.settings.get("max_length"))
@@ -47,7 +49,7 @@ def _sampled(loaded: Any, registry: Any, first: int) -> tuple[Any, Any, Any]:
 
     from guerdon.data import read_data
     from guerdon.errors import TaskError
-    from guerdon.resolve import model_path, resolve
+    from guerdon.resolve import resolve
     from guerdon.traits import attribute
 
     plan = resolve(loaded, registry)
@@ -68,5 +70,5 @@ def _sampled(loaded: Any, registry: Any, first: int) -> tuple[Any, Any, Any]:
     if plan.recipe.data.mix:  # so that each source is among those shown
         Random(plan.recipe.seed).shuffle(rows)
     model = plan.adapter if plan.adapter and (plan.adapter / "tokenizer_config.json").exists() else plan.model
-    sample = attribute(target)(model_path(plan, str(model)), rows[:first], trainer.settings)
+    sample = attribute(target)(plan.model_path(str(model)), rows[:first], trainer.settings)
     return plan, found, sample

@@ -26,7 +26,7 @@ from guerdon.inputs import Inputs
 from guerdon.live import Live, first_prompts
 from guerdon.recipe import Eval, Recipe, Tasks
 from guerdon.report import Report, compare
-from guerdon.resolve import Bound, Plan, model_path
+from guerdon.resolve import Bound, Plan
 from guerdon.rollout import Attempt
 from guerdon.rows import choose, write_rows
 from guerdon.scoring import Scorer
@@ -127,7 +127,7 @@ class Engine:
             tasks = self.train_tasks[: warmup.tasks]
             backend = self.plan.warmup_backend
             self.report.head(f"Warm-up: {counted(tasks, 'demonstration')} by {backend.component.name}")
-            async with open_backend(backend, model_path(self.plan, warmup.model or self.plan.model)) as endpoint:
+            async with open_backend(backend, self.plan.model_path(warmup.model or "")) as endpoint:
                 teacher = " ".join(filter(None, (backend.component.name, warmup.model)))
                 body = self.recipe.sampling.body()
                 trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint, teacher)

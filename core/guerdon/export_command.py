@@ -4,6 +4,8 @@ from typing import Any
 
 import click
 
+from guerdon.printing import print_json
+
 
 @click.command()
 @click.argument("target", metavar="RUN|FOLDER")
@@ -59,6 +61,4 @@ def export(target: str, settings: tuple[str, ...], as_json: bool, **options: Any
         summary["pushed"] = exports.push(done.output, options["push"], private=options["private"])
         report.say(f"Pushed to {summary['pushed']}")
     if as_json:
-        from guerdon.cli import _print_json
-
-        _print_json(summary)
+        print_json(summary)

@@ -4,8 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 from guerdon.errors import GuerdonError, StoreError
 from guerdon.task import Message
@@ -115,13 +114,12 @@ def _model(base: str, run: Any, checkpoint: Path) -> str:
     """The base model of a run, prepared; by what the adapter says where the recipe's name needs the environment."""
     from guerdon.plugins import Plugins
     from guerdon.registry import Registry
-    from guerdon.resolve import Plan, model_path
+    from guerdon.resolve import model_path
 
     if "${" in base:
         return base_of(checkpoint)
     folder = Path(run.info["folder"])
-    plan = SimpleNamespace(registry=Registry(Plugins(), folder), loaded=SimpleNamespace(folder=folder))
-    return model_path(cast(Plan, plan), base)
+    return model_path(Registry(Plugins(), folder), folder, base)
 
 
 def _called(model: str) -> str:

@@ -49,7 +49,9 @@ def read_inputs(plan: Plan, first: int | None = None) -> Inputs:
                 raise plan.loaded.error(("rewards", i), f"reward {reward.name!r}: {error}") from error
     _warn(plan, train, held)
     data = _data(plan, first)
-    return Inputs(train, held, data, whole=not data or first not in data.counts.values())
+    return Inputs(
+        train, held, data, whole=not data or not first or all(0 < count < first for count in data.counts.values())
+    )
 
 
 def _data(plan: Plan, first: int | None) -> DataSet | None:

@@ -117,7 +117,7 @@ def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool) -> d
     report.say(f"run {run.id}  (in {run.folder})")
     for plugin in plan.registry.plugins.broken:
         report.warn(plugin.complaint())
-    with _log_to(report):
+    with log_to(report):
         try:
             with run.executing():
                 return asyncio.run(execute(plan, inputs, run, report, stage))
@@ -131,7 +131,7 @@ def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool) -> d
             run.close()
 
 
-class _log_to(logging.Handler):
+class log_to(logging.Handler):
     """Shows what components log under "guerdon" in the report."""
 
     def __init__(self, report: Report) -> None:

@@ -168,6 +168,8 @@ def _override(raw: dict[str, Any], places: dict[Key, str], text: str) -> None:
             return _value(value, text)
         if isinstance(node, str) and node == parts[0]:
             node = {node: None}  # `agent: math` and agent.math.max_turns=3
+        elif isinstance(node, (str, list)) and key == ["data"]:
+            node = {"path": node}  # `data: rows.jsonl` and data.limit=3
         if node is None:
             node = {}
         if isinstance(node, list):
@@ -209,7 +211,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _expand(value: Any, key: Key, source: str, places: Mapping[Key, str]) -> Any:
-    """Replace `${VAR}` and `${VAR:-default}` by the environment's value."""
+    """Replace `${VAR}` and `${VAR:-default}` by the environment's value; `${VAR:-}` alone may be null."""
     if isinstance(value, dict):
         return {k: _expand(v, (*key, k), source, places) for k, v in value.items()}
     if isinstance(value, list):
@@ -226,7 +228,9 @@ def _expand(value: Any, key: Key, source: str, places: Mapping[Key, str]) -> Any
             )
         return found
 
-    return _VARIABLE.sub(replace, value)
+    expanded = _VARIABLE.sub(replace, value)
+    # a default of nothing leaves the key out
+    return expanded if expanded or not _VARIABLE.fullmatch(value) else None
 
 
 def _recipe_error(error: ValidationError, source: str, places: Mapping[Key, str]) -> RecipeError:

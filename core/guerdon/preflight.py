@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from guerdon.errors import RecipeError
+from guerdon.index import cache_folder
 from guerdon.inputs import Inputs
 from guerdon.resolve import Bound, Plan
 from guerdon.settings import SettingError
@@ -10,8 +11,8 @@ from guerdon.training import Facts
 from guerdon.traits import attribute
 
 
-def preflight(plan: Plan, inputs: Inputs) -> list[str]:
-    """The notes of the trainer's preflight.
+def preflight(plan: Plan, inputs: Inputs, *, checking: bool = False) -> list[str]:
+    """The notes of the trainer's preflight; `checking`: nothing will run now.
 
     Raises:
         RecipeError: by the trainer's word this cannot work; with the place in the recipe.
@@ -21,22 +22,24 @@ def preflight(plan: Plan, inputs: Inputs) -> list[str]:
     if not trainer or not target:
         return []
     try:
-        return list(attribute(target)(trainer.settings, facts(plan, inputs)))
+        return list(attribute(target)(trainer.settings, facts(plan, inputs, checking)))
     except SettingError as error:
         raise _at(plan, trainer, error) from error
 
 
-def facts(plan: Plan, inputs: Inputs) -> Facts:
+def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
     """What a trainer's preflight is told."""
     recipe = plan.recipe
-    local = plan.loaded.folder / Path(plan.model).expanduser()
+    # a registered model is prepared in the cache, if it was ever used
+    places = (plan.loaded.folder / Path(plan.model).expanduser(), Path(cache_folder()) / plan.model)
+    folder = next((p for p in places if (p / "config.json").is_file() or (p == places[0] and p.is_dir())), None)
     rows = None
     if plan.rolls_out and inputs.tasks:
         rows = len(inputs.tasks.tasks)
     elif inputs.data and inputs.whole:
         rows = len(inputs.data.rows)
     return Facts(
-        model=str(local.resolve()) if local.is_dir() else plan.model,
+        model=str(folder.resolve()) if folder else plan.model,
         launch=recipe.launch,
         adapter=plan.adapter,
         rows=rows,
@@ -45,6 +48,7 @@ def facts(plan: Plan, inputs: Inputs) -> Facts:
         sampling=recipe.sampling.body(),
         rewards=tuple((r.name, r.weight) for r in plan.rewards),
         single_turn=plan.single_turn,
+        checking=checking,
     )
 
 

@@ -262,8 +262,8 @@ class Launch(Part):
 
     gpus: Annotated[int, Field(ge=1)] = 1
     """Of this machine; without a GPU, processes on its CPU."""
-    strategy: Literal["ddp", "zero2", "zero3", "fsdp2"] = "ddp"
-    """What is split among them: the rows (ddp), gradients and optimizer too (zero2), all weights (zero3, fsdp2)."""
+    strategy: Literal["ddp", "zero2", "zero3", "fsdp2", "fsdp"] = "ddp"
+    """What is split among them: rows (ddp), gradients and optimizer too (zero2), all weights (zero3, fsdp2, once fsdp)."""
     nodes: Annotated[int, Field(ge=1)] = 1
     """Machines; the command is started on each of them."""
     node_rank: Annotated[int, Field(ge=0)] = 0
@@ -280,8 +280,6 @@ class Launch(Part):
             return value
         if value.get("strategy") == "megatron":
             raise ValueError("megatron is not for guerdon: take verl for it (https://github.com/volcengine/verl)")
-        if value.get("strategy") == "fsdp":
-            raise ValueError("torch has given up fsdp for its successor: write strategy: fsdp2")
         return {**{key: found for key, name in LAUNCH_VARIABLES.items() if (found := os.environ.get(name))}, **value}
 
     @model_validator(mode="after")

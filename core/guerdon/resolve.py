@@ -69,6 +69,10 @@ class Plan:
         """Whether the agent asks the model once, without tools."""
         return bool(getattr(self.agent.function, "single_turn", False))
 
+    def model_path(self, model: str = "") -> str:
+        """The recipe's model, or another, to hand to backends and trainers: see `model_path`."""
+        return model_path(self.registry, self.loaded.folder, model or self.model)
+
 
 def resolve(loaded: Loaded, registry: Registry) -> Plan:
     """Find and import what the recipe names, and check its settings. No model, task or server is touched.
@@ -262,11 +266,11 @@ def _check_model(model: str, key: Key, loaded: Loaded, registry: Registry) -> No
         raise loaded.error(key, f"there is no model {model!r}.{hint}")
 
 
-def model_path(plan: Plan, model: str) -> str:
+def model_path(registry: Registry, folder: Path, model: str) -> str:
     """The model to hand to backends and trainers: a registered name is prepared, which may take a while."""
-    if model in {c.name for c in plan.registry.of_kind("models")}:
-        component = plan.registry.find("models", model)
+    if model in {c.name for c in registry.of_kind("models")}:
+        component = registry.find("models", model)
         require_extra(component)
         return str(load(component)())
-    local = plan.loaded.folder / Path(model).expanduser()
+    local = folder / Path(model).expanduser()
     return str(local.resolve()) if local.is_dir() else model

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from guerdon.errors import StoreError, TaskError, near_miss
 from guerdon.score_row import Row
-from guerdon.tasks import _file_rows
+from guerdon.sources import file_rows
 
 STREAMED = (".jsonl", ".ndjson")
 
@@ -60,7 +60,7 @@ def open_rows(name: str) -> Iterator[tuple[Iterator[Row], Callable[[], float | N
         raise TaskError(f"{name}: of compressed files only JSONL is read (.jsonl.gz)")
     else:
         path = path.resolve()
-        yield ((place.removeprefix(f"{path}, "), row) for place, row in _file_rows(path)), lambda: None
+        yield ((place.removeprefix(f"{path}, "), row) for place, row in file_rows(path)), lambda: None
 
 
 def _unpacked(file: BufferedReader, path: Path) -> IO[bytes]:

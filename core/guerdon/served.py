@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.policy import Endpoint
-from guerdon.resolve import Bound, Plan, model_path
+from guerdon.resolve import Bound, Plan
 from guerdon.rollout import entered
 
 
@@ -28,7 +28,7 @@ class Served:
     def model(self) -> str:
         """The model to serve and to train; a registered name is prepared."""
         if not self._model:
-            self._model = model_path(self.plan, self.plan.model)
+            self._model = self.plan.model_path()
         return self._model
 
     def take(self, checkpoint: Path | None) -> None:

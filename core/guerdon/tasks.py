@@ -17,8 +17,6 @@ USUAL = {
     "answer": ("answer", "target", "final_answer", "expected", "ground_truth", "reference"),
 }
 
-_file_rows = file_rows
-
 
 @dataclass(frozen=True)
 class TaskSet:

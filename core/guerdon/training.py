@@ -101,7 +101,8 @@ class TrainingJob:
 class Facts:
     """What is known before a training starts; given to a trainer's preflight with its settings.
 
-    `rows` is how many rows or tasks there are to train on, where it is known. The others as in `TrainingJob`.
+    `rows` is how many rows or tasks there are to train on, where it is known. `checking` says that the recipe is only
+    looked at (`guerdon check`), perhaps on another machine than it will run on. The others as in `TrainingJob`.
     """
 
     model: str
@@ -113,6 +114,7 @@ class Facts:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     rewards: tuple[tuple[str, float], ...] = ()
     single_turn: bool = False
+    checking: bool = False
 
 
 class Service(Protocol):
@@ -185,6 +187,7 @@ async def train(
         raise talk.failure
     if talk.said is None or (code and not talk.said):
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        how += " (out of memory is the usual cause)" if code == -signal.SIGKILL else ""
         raise TrainingError(
             f"the training process {how}; the end of {output}:\n{tail(output, start)}"
             f"{_advice(trainer, tail(output, start, 200), code, None)}"

@@ -96,6 +96,7 @@ SAID = {
     elsewhere=ELSEWHERE,
     preflight="guerdon_trainers.preflight:grpo",
     launcher="guerdon_trainers.launcher:launcher",
+    advice="guerdon_trainers.failures:explain",
 )
 def grpo(
     job: TrainingJob,

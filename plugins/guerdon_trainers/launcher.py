@@ -31,9 +31,10 @@ def launcher(launch: Launch, settings: Mapping[str, Any]) -> tuple[list[str], di
     """
     check(launch)
     cuda = has_cuda()
+    strategy = "fsdp2" if launch.strategy == "fsdp" else launch.strategy
     words = [
         *(sys.executable, "-m", "accelerate.commands.launch"),
-        *("--config_file", str(CONFIGS / f"{launch.strategy}.yaml")),
+        *("--config_file", str(CONFIGS / f"{strategy}.yaml")),
         *("--num_processes", str(launch.world)),
         *("--num_machines", str(launch.nodes)),
         *("--machine_rank", str(launch.node_rank)),
@@ -59,7 +60,7 @@ def check(launch: Launch) -> None:
     here = cards()
     if here and launch.gpus > len(here):
         raise SettingError(f"launch.gpus is {launch.gpus}, and this machine has {len(here)} ({here[0].name})", GPUS)
-    if launch.nodes > 1 and launch.main_address in ("127.0.0.1", "localhost"):
+    if launch.nodes > 1 and "main_address" not in launch.model_fields_set:
         raise SettingError(
             f"launch.nodes is {launch.nodes}: give the main machine's address too, launch.main_address or MASTER_ADDR",
             ("launch", "main_address"),
@@ -68,8 +69,8 @@ def check(launch: Launch) -> None:
         raise SettingError(f"launch.strategy {launch.strategy} is for GPUs, and there is none here: take ddp", STRATEGY)
     if launch.strategy.startswith("zero") and importlib.util.find_spec("deepspeed") is None:
         raise SettingError(
-            f"launch.strategy {launch.strategy} needs DeepSpeed: pip install deepspeed. Or take fsdp2, which splits "
-            "the same and is torch's own",
+            f"launch.strategy {launch.strategy} needs DeepSpeed: pip install 'guerdon[deepspeed]'. Or take "
+            "fsdp2, which splits the same and is torch's own",
             STRATEGY,
         )
 

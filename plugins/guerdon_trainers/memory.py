@@ -205,7 +205,7 @@ def estimate(
         reserved: GB that vLLM takes in the same card.
     """
     wide = bits / 8
-    every, halves = 1 / world, strategy in ("zero3", "fsdp2")
+    every, halves = 1 / world, strategy in ("zero3", "fsdp2", "fsdp")
     held = every if halves else 1.0
     trained_share = 1.0 if strategy == "ddp" else every
     weights = model.parameters * wide

@@ -133,7 +133,7 @@ def _check_adapter(adapter: Path, lora: Mapping[str, Any]) -> None:
 def _check_packages(tuning: Tuning, init: Mapping[str, Any]) -> None:
     if tuning == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
         raise TrainingError(
-            "tuning: qlora needs bitsandbytes, which is not installed: pip install 'guerdon[qlora]'. Without a GPU, "
+            "tuning: qlora needs bitsandbytes, which is not installed: pip install 'guerdon[quantize]'. Without a GPU, "
             "take tuning: lora."
         )
     flash = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}

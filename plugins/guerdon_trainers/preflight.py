@@ -96,11 +96,19 @@ def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, st
     if facts.adapter:
         _check_adapter(facts.adapter, settings)
     if launch.world > 1:
-        check_launch(launch)
+        try:
+            check_launch(launch)
+        except SettingError as error:
+            if not facts.checking:
+                raise
+            yield f"on this machine it could not run: {error}"
+        if launch.strategy == "fsdp":
+            yield "launch.strategy fsdp is run as its successor, fsdp2"
     elif launch.strategy != "ddp":
         yield f"launch.strategy {launch.strategy} splits nothing: there is one process"
     name, reason = _backend(settings, launch.world)
-    yield f"backend {name}: {reason}"
+    if facts.checking:  # the training process says it too
+        yield f"backend {name}: {reason}"
     return name
 
 

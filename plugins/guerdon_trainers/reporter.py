@@ -123,7 +123,9 @@ def save(trainer: Any, tokenizer: Any, job: TrainingJob) -> None:
         (job.output / "training_args.bin").unlink(missing_ok=True)
     elif trainer.args.should_save:
         # the vocabulary is never changed; "auto" would ask the hub
-        adapter = {"save_embedding_layers": False} if hasattr(model, "peft_config") else {}
+        adapter: dict[str, Any] = {}
+        if hasattr(model, "peft_config"):  # beside ours trl may have put a frozen one, for reference
+            adapter = {"save_embedding_layers": False, "selected_adapters": ["default"]}
         model.save_pretrained(str(job.output), **adapter)
     if trainer.args.should_save:
         tokenizer.save_pretrained(str(job.output))

@@ -51,6 +51,7 @@ FLASH = ("flash_attention_2", "flash_attention_3", "flex_attention")
     preflight="guerdon_trainers.preflight:sft",
     preview="guerdon_trainers.preview:preview",
     launcher="guerdon_trainers.launcher:launcher",
+    advice="guerdon_trainers.failures:explain",
 )
 def sft(
     job: TrainingJob,

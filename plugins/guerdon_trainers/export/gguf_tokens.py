@@ -33,9 +33,9 @@ def add_tokenizer(writer: Any, model: Any, tokenizer: Any) -> None:
         raise ExportError("no GGUF is made of a model without a fast tokenizer (tokenizer.json)")
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     bpe = spec["model"]
-    if bpe["type"] != "BPE":
+    if bpe["type"] != "BPE" or not bpe["merges"]:
         raise ExportError(f"no GGUF is made here of a model with a {bpe['type']} tokenizer, only of BPE")
-    bytewise = bool(bpe.get("byte_fallback"))
+    bytewise = "ByteLevel" not in [part.get("type") for part in _splitters(spec)]
     tokens, types = _tokens(spec, model.config.vocab_size, bytewise, tokenizer)
     merges = [m if isinstance(m, str) else " ".join(m) for m in bpe["merges"]]
     writer.add_tokenizer_model("llama" if bytewise else "gpt2")
@@ -84,10 +84,15 @@ def _tokens(spec: Any, size: int, bytewise: bool, tokenizer: Any) -> tuple[list[
     return [known.get(i, f"[PAD{i}]") for i in range(size)], [kind(i) for i in range(size)]
 
 
+def _splitters(spec: Any) -> list[dict[str, Any]]:
+    whole = spec["pre_tokenizer"] or {}
+    parts: list[dict[str, Any]] = whole.get("pretokenizers", [whole])
+    return parts
+
+
 def _split_name(spec: Any) -> str:
     """llama.cpp's name for how a byte-level tokenizer splits a text before the merges."""
-    whole = spec["pre_tokenizer"] or {}
-    parts = whole.get("pretokenizers", [whole])
+    parts = _splitters(spec)
     kinds = [part.get("type") for part in parts]
     splits = [part["pattern"].get("Regex", "") for part in parts if part.get("type") == "Split"]
     if kinds == ["ByteLevel"] and parts[0].get("use_regex", True):
