@@ -75,6 +75,8 @@ def start(
         "seed": loaded.recipe.seed,
         "versions": versions(),
     }
+    if plan.adapter:  # "last" is another run soon
+        loaded.raw["adapter"] = str(plan.adapter)
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
     run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
     return _execute(plan, inputs, run, stage, quiet)

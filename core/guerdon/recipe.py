@@ -263,7 +263,7 @@ class Launch(Part):
     gpus: Annotated[int, Field(ge=1)] = 1
     """Of this machine; without a GPU, processes on its CPU."""
     strategy: Literal["ddp", "zero2", "zero3", "fsdp2", "fsdp"] = "ddp"
-    """What is split among them: rows (ddp), gradients and optimizer too (zero2), weights too (zero3, fsdp2, once fsdp)."""
+    """What is split among them: rows (ddp), gradients and optimizer too (zero2), weights (zero3, fsdp2, once fsdp)."""
     nodes: Annotated[int, Field(ge=1)] = 1
     """Machines; the command is started on each of them."""
     node_rank: Annotated[int, Field(ge=0)] = 0

@@ -65,9 +65,7 @@ def choose_generation(asked: Generation, url: str | None, backend: str, job: Tra
 
 def vllm_environment(backend: str, world: int) -> None:
     """What vLLM in this process wants set before anything is imported."""
-    if backend == "unsloth":
-        os.environ.setdefault("UNSLOTH_VLLM_STANDBY", "1")
-    elif world == 1:
+    if backend == "transformers" and world == 1:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]

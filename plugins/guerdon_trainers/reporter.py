@@ -17,11 +17,12 @@ UNSAID = ("total_flos", "num_tokens", "eval_num_tokens", "eval_runtime")
 
 
 def reporter(job: TrainingJob, first: Mapping[str, float] | None = None) -> Any:
-    """A callback that hands the figures of each step to the job, with tokens per second, evaluations apart.
+    """A callback that hands the figures of each step to the job, with tokens per second, and GPU memory in GiB.
 
     `first` are figures for the step before the first. It raises `TrainingError` at a loss that is not a number. At the
     end no checkpoint is written, for the result is: unless the best of all is looked for, or they are pushed to a hub.
     """
+    import torch
     from transformers import TrainerCallback
 
     class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
@@ -49,6 +50,8 @@ def reporter(job: TrainingJob, first: Mapping[str, float] | None = None) -> Any:
                 if seen > self.seen and "loss" in logs:
                     figures["tokens_per_second"] = (seen - self.seen) / (now - self.last)
                 self.last, self.seen = now, seen
+            if "loss" in logs and args.device.type == "cuda":  # GiB, the most that was held since the start
+                figures["gpu_memory"] = torch.cuda.max_memory_reserved() / 2**30
             job.log(state.global_step, state.max_steps, figures)
 
         def _pause(self, *_: Any, **__: Any) -> None:

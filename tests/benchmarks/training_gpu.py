@@ -61,7 +61,7 @@ def guerdon(kind: str, backend: str, data: Path, model: str, steps: int, folder:
         recipe["tasks"] = {"path": str(data), "limit": 2000}
         recipe["agent"] = {"chat": {"system": SYSTEM}}
         recipe["sampling"] = {"temperature": 1.0, "max_tokens": GRPO["tokens"]}
-        recipe["loop"] = {"group_size": GRPO["group"]}
+        recipe["loop"] = {"group_size": GRPO["group"], "train_timeout": int(os.environ.get("TIMEOUT", 600))}
         options = {"max_grad_norm": 0.1, "adam_beta2": 0.99, "vllm_gpu_memory_utilization": 0.3}
         own = {"learning_rate": GRPO["rate"], "batch_size": GRPO["completions"], "gradient_accumulation": 1}
         recipe["trainer"] = {"grpo": {**common, **own, "generation": "vllm", "options": options}}
