@@ -24,7 +24,7 @@ def recipe() -> str:
         NOTE + "One YAML file. A component is written as its name, or as its name with settings:",
         "`numeric: {relative: 1e-6}`. A reference is a registered name, `package:name`, `module:attribute` or",
         "`./file.py:attribute`; [components.md](components.md) lists guerdon's own. `${VAR}` and `${VAR:-default}`",
-        "read the environment. On the command line any value can be overridden:",
+        "read the environment; `${VAR:-}` is null where it has none. Any value can be overridden on the command line:",
         "`guerdon run gsm.yaml tasks.limit=20 trainer.sft.learning_rate=1e-5 rewards.numeric.weight=2`.",
         "`guerdon schema > recipe.schema.json` writes a JSON Schema for editors.\n",
         "| key | type | default | meaning |",
@@ -44,7 +44,8 @@ def keys(model: type[BaseModel], prefix: str) -> Iterator[tuple[str, str, str, s
         about = (field.description or "").replace("\n", " ")
         default = "required" if field.is_required() else shown(field.default)
         yield prefix + name, kind_of(schemas[name]), default, about
-        if inner and not issubclass(inner, Use) and not (prefix and name == "tasks"):
+        # eval.tasks and data.validation are written as tasks and data are
+        if inner and not issubclass(inner, Use) and not (prefix and name in ("tasks", "validation")):
             yield from keys(inner, f"{prefix}{name}.")
 
 

@@ -87,8 +87,39 @@ def test_the_environment_is_read_but_not_kept(monkeypatch: pytest.MonkeyPatch) -
     loaded = load("runs: ${FOLDER}/${NOWHERE:-there}\nagent: {chat: {system: '${FOLDER}'}}\n")
     assert loaded.recipe.runs == "here/there" and loaded.recipe.agent.settings == {"system": "here"}
     assert loaded.raw["runs"] == "${FOLDER}/${NOWHERE:-there}"
+    assert load("sampling: {top_k: '${NOWHERE:-}'}\n").recipe.sampling.top_k is None
     with pytest.raises(RecipeError, match=r"line 4, column 1, runs: the environment has no variable 'NOWHERE'"):
         load("runs: ${NOWHERE}\n")
+
+
+def test_launch_is_filled_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = {"N_GPUS": "8", "NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "3000"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    launch = load("launch: {gpus: 4}\n").recipe.launch
+    assert (launch.gpus, launch.nodes, launch.node_rank) == (4, 2, 1), "what the recipe says goes before"
+    assert (launch.main_address, launch.main_port) == ("10.0.0.1", 3000)
+    write_recipe(tmp_path, "http://127.0.0.1:9/v1")
+    rows = guerdon(tmp_path, "explain", "recipe.yaml", "--json").json
+    assert {row["from"] for row in rows if row["key"] == "launch.gpus"} == {"environment, N_GPUS"}
+    monkeypatch.setenv("N_GPUS", "many")
+    with pytest.raises(RecipeError, match=r"^environment, N_GPUS, launch\.gpus: Input should be a valid integer"):
+        load()
+
+
+def test_what_may_be_one_thing_or_another_is_told_as_one() -> None:
+    data = "model: m\ntrainer: sft\ndata: {path: r.jsonl, validation: %s}\n"
+
+    def said(validation: str) -> str:
+        with pytest.raises(RecipeError) as raised:
+            parse_recipe(data % validation, [], source="r.yaml", folder=Path())
+        return str(raised.value)
+
+    assert said("{pth: v}") == "r.yaml, line 3, column 36, data.validation.pth: unknown key 'pth'. Did you mean 'path'?"
+    assert said("0").startswith(
+        "r.yaml, line 3, column 23, data.validation: Input should be greater than 0 (got 0); or "
+    )
+    assert said("{mix: []}").endswith("data.validation.mix: leave it out here")
 
 
 def test_several_mistakes_are_told_at_once() -> None:

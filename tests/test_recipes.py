@@ -11,8 +11,11 @@ from command import Ran, guerdon, last_run, trajectories
 import guerdon_trainers
 from guerdon.errors import RecipeError
 from guerdon.launch import load_recipe
+from guerdon.loading import parse_recipe
 from guerdon.packaged import packaged_recipes
-from guerdon.recipe import Recipe
+from guerdon.plugins import Plugins
+from guerdon.recipe import Recipe, Validation
+from guerdon.registry import Registry
 from guerdon.resolve import resolve
 
 RECIPES = Path(guerdon_trainers.__file__).parent / "recipes"
@@ -22,13 +25,13 @@ LOCAL = {
     "unsloth-sft": ["tasks={path: hard.jsonl}", "eval.holdout=2"],
     "gsm8k-grpo": ["tasks={path: gsm8k.jsonl}", "eval.tasks={path: gsm8k.jsonl, limit: 2}"],
     "verl-sft": [],
-    "open-r1-sft": ["data={path: openr1.jsonl, fields: {messages: messages}}", "launch={}"],
+    "open-r1-sft": ["data={path: openr1.jsonl, fields: {messages: messages}}"],
     "qwen3-8b-sft": [
         "data.mix=[{path: math.jsonl, fields: {prompt: problem, response: generated_solution}, weight: 0.75}, "
         "{path: chat.jsonl, weight: 0.25}]"
     ],
 }
-"""The same data as files here, and no GPUs."""
+"""The same data as files here."""
 
 CPU = ["options.optim=adamw_torch", "threads=1", "tuning=lora", "lora_rank=4", "batch_size=2", "max_steps=2"]
 SHRUNK = {
@@ -101,9 +104,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(made)
 
 
-def plan(name: str) -> tuple[Recipe, dict[str, Any]]:
+def plan(name: str, *overrides: str) -> tuple[Recipe, dict[str, Any]]:
     """A packaged recipe, and its trainer's settings."""
-    resolved = resolve(*load_recipe(name, ()))
+    resolved = resolve(*load_recipe(name, overrides))
     assert resolved.trainer
     return resolved.recipe, dict(resolved.trainer.settings)
 
@@ -191,23 +194,25 @@ def test_the_verl_style_script_and_its_environment(monkeypatch: pytest.MonkeyPat
     script |= {"epochs": 3.0, "warmup": 0.1, "weight_decay": 0.01, "lora_rank": 8, "lora_alpha": 16}
     has(settings, **script, gradient_checkpointing=True, schedule="cosine", options={"max_grad_norm": 1.0})
     assert recipe.model == "Qwen/Qwen2.5-0.5B" and recipe.data and recipe.data.path == "./data/example_sft.json"
-    assert recipe.launch.world == 1
+    assert (recipe.data.validation, recipe.launch.world) == (None, 1)
 
     given = {"MODEL_PATH": "Qwen/Qwen2.5-7B", "TRAIN_DATA": "mine.json", "MAX_LENGTH": "512", "BATCH_SIZE": "64"}
     given |= {"MICRO_BATCH_SIZE": "2", "LEARNING_RATE": "1e-5", "NUM_EPOCHS": "5", "WARMUP_RATIO": "0.05"}
     given |= {"WEIGHT_DECAY": "0", "TUNING": "lora", "LORA_RANK": "16", "LORA_ALPHA": "32", "STRATEGY": "zero3"}
     given |= {"N_GPUS": "8", "NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "192.168.1.1"}
+    given |= {"VAL_DATA": "held.json"}
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     recipe, settings = plan("verl-sft")
     has(settings, max_length=512, global_batch=64, batch_size=2, learning_rate=1e-5, epochs=5.0, warmup=0.05)
     has(settings, weight_decay=0.0, tuning="lora", lora_rank=16, lora_alpha=32)
     assert recipe.model == "Qwen/Qwen2.5-7B" and recipe.data and recipe.data.path == "mine.json"
+    assert isinstance(recipe.data.validation, Validation) and recipe.data.validation.path == "held.json"
     launch = recipe.launch
-    monkeypatch.setenv("STRATEGY", "megatron")
-    with pytest.raises(RecipeError, match="megatron is not for guerdon: take verl"):
-        plan("verl-sft")
     assert (launch.world, launch.node_rank, launch.main_address, launch.strategy) == (16, 1, "192.168.1.1", "zero3")
+    monkeypatch.setenv("STRATEGY", "megatron")
+    with pytest.raises(RecipeError, match=r"launch\.strategy: megatron is not for guerdon: take verl"):
+        plan("verl-sft")
 
 
 def test_open_r1s_walk_through() -> None:
@@ -232,13 +237,39 @@ def test_the_qwen3_8b_tutorial() -> None:
     assert recipe.data.mix[0].fields == {"prompt": "problem", "response": "generated_solution"}
 
 
+def test_the_documents_own_names_are_translated_or_said_where_they_are() -> None:
+    def settings(trainer: str, *given: str) -> dict[str, Any]:
+        text = "model: m\ntasks: {path: t.jsonl}\nrewards: [numeric]\n"
+        overrides = [f"trainer={trainer}", *(f"trainer.{trainer}.{each}" for each in given)]
+        resolved = resolve(parse_recipe(text, overrides, source="r", folder=Path()), Registry(Plugins()))
+        assert resolved.trainer and len(resolved.notes) == len(given)
+        return dict(resolved.trainer.settings)
+
+    verl = settings("sft", *"lr=1e-5 micro_batch_size=1 train_batch_size=8 num_train_epochs=5 logger=[console]".split())
+    has(verl, learning_rate=1e-5, batch_size=1, global_batch=8, epochs=5.0, report_to=["console"])
+    trl = settings("sft", "warmup_ratio=0.1", "max_seq_length=99", "lr_scheduler_type=cosine")
+    has(trl, warmup=0.1, max_length=99, schedule="cosine")
+    has(settings("grpo", "max_prompt_length=256", "lora_r=8"), max_prompt_tokens=256, lora_rank=8)
+    for trainer, name, now in (
+        ("sft", "overwrite_output_dir", "each run has a folder of its own"),
+        ("sft", "load_in_4bit", "`tuning: qlora`"),
+        ("sft", "use_lora", "`tuning: lora`"),
+        ("sft", "attn_implementation", "`options: {model_init_kwargs: {attn_implementation: ...}}`"),
+        ("sft", "hub_model_id", "`guerdon export RUN --push user/name`"),
+        ("grpo", "num_generations", "loop.group_size"),
+        ("grpo", "max_completion_length", "sampling.max_tokens"),
+    ):
+        with pytest.raises(RecipeError, match=re.escape(now)):
+            settings(trainer, f"{name}=1")
+
+
 # -- they run ---------------------------------------------------------------------------------------------------------
 
 SAID = {
     "unsloth-sft": "global batch 8 = 2 rows x 4 passes",
     "gsm8k-grpo": "global batch 6 = 6 rows x 1 pass = 1 prompt x 6 attempts",
     "verl-sft": "global batch 4 = 1 row x 4 passes; 12 rows: 3 steps an epoch, 9 steps in all",
-    "open-r1-sft": "global batch 16 = 16 rows x 1 pass",
+    "open-r1-sft": "global batch 128 = 16 rows x 1 pass x 8 processes",
     "qwen3-8b-sft": "global batch 8 = 2 rows x 4 passes",
 }
 
@@ -250,6 +281,16 @@ def test_it_passes_check(name: str, folder: Path) -> None:
     assert any(note.startswith(SAID[name]) for note in told["notes"]), told["notes"]
 
 
+def test_a_strategy_for_gpus_is_noted_without_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    for strategy, words in (
+        ("fsdp", "is run as its successor, fsdp2"),
+        ("zero3", "it could not run: launch.strategy zero3"),
+    ):
+        told = guerdon(folder, "check", "verl-sft", f"launch.strategy={strategy}", "--gpus", "2", "--json").json
+        assert any(words in note for note in told["notes"]), told["notes"]
+
+
 def shrunk(name: str, folder: Path, model: str, *overrides: str) -> Ran:
     trainer = "grpo" if name == "gsm8k-grpo" else "sft"
     settings = [f"trainer.{trainer}.{each}" for each in SHRUNK[name]]
@@ -259,7 +300,7 @@ def shrunk(name: str, folder: Path, model: str, *overrides: str) -> Ran:
 @pytest.mark.model
 @pytest.mark.parametrize("name", ["verl-sft", "open-r1-sft", "qwen3-8b-sft"])
 def test_it_trains_on_rows(name: str, folder: Path, model: str) -> None:
-    said = shrunk(name, folder, model).out
+    said = shrunk(name, folder, model, "launch={}").out
     with last_run(folder) as run:
         stage = run.stages()["train-data"]
         steps = [m for m in run.metrics() if "loss" in m]

@@ -176,7 +176,7 @@ def test_a_broken_file_is_named_with_its_line(train: Train) -> None:
         ({"lora_options": {"lora_dropuot": 0.1}}, "peft's LoraConfig has no .* Did you mean 'lora_dropout'"),
         ({"lora_options": {"r": 8}}, "lora_options.r: use lora_rank instead"),
         ({"report_to": ["console", "trackio"]}, "trackio is not installed: pip install trackio"),
-        ({"tuning": "qlora"}, r"needs bitsandbytes.*guerdon\[qlora\]"),
+        ({"tuning": "qlora"}, r"needs bitsandbytes.*guerdon\[quantize\]"),
         ({"backend": "unsloth"}, "backend: unsloth cannot be used: no CUDA device"),
         ({"early_stop": 1}, "early_stop needs rows to evaluate on"),
         ({"resume_from": "step_1000"}, "no checkpoint step_1000. In .* there are: none"),

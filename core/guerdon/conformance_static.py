@@ -55,11 +55,11 @@ def _backend(_: Component, function: Callable[..., Any]) -> Seen:
     return _context(function, "which yields an endpoint")
 
 
-def _trainer(_: Component, function: Callable[..., Any]) -> Seen:
+def _of_a_job(_: Component, function: Callable[..., Any]) -> Seen:
     if wrong := _positional(function, "job"):
         return "failed", wrong
     if is_async(function):
-        return "failed", "it is `async def`: a trainer is a plain function"
+        return "failed", "it is `async def`: a plain function is needed"
     return "passed", "called with a job, in a process of its own"
 
 
@@ -92,7 +92,8 @@ _SIGNATURES: dict[str, Callable[[Component, Callable[..., Any]], Seen]] = {
     "rewards": _reward,
     "agents": _agent,
     "backends": _backend,
-    "trainers": _trainer,
+    "trainers": _of_a_job,
+    "exporters": _of_a_job,
     "tasks": _source,
     "models": _source,
 }

@@ -7,7 +7,7 @@ from pydantic.errors import PydanticUserError
 
 from guerdon.errors import ComponentError
 from guerdon.hookspecs import KINDS
-from guerdon.loading import Key, dotted
+from guerdon.loading import Key, dotted, origin
 from guerdon.plugins import Plugins
 from guerdon.recipe import REWARD_KEYS, Recipe, RewardUse, Use
 from guerdon.registry import load
@@ -26,7 +26,8 @@ def explained(plan: Plan) -> list[tuple[str, Any, str]]:
         written = _written(plan.loaded.raw, key)
         if isinstance(written, str) and "${" in written:
             value = written  # what the environment holds may be a secret
-        rows.append((dotted(key), value, "default" if written is _ABSENT else _origin(plan, key)))
+        known = written is not _ABSENT or key in plan.loaded.places
+        rows.append((dotted(key), value, _origin(plan, key) if known else "default"))
     return rows
 
 
@@ -46,7 +47,7 @@ def _written(raw: Any, key: Key) -> Any:
 def _origin(plan: Plan, key: Key) -> str:
     """The nearest place that is known: an override may hold a whole mapping."""
     place = next(p for end in range(len(key), -1, -1) if (p := plan.loaded.places.get(key[:end])))
-    return place if place == "command line" else f"{plan.loaded.source}, {place}"
+    return origin(plan.loaded.source, place)
 
 
 def _leaves(part: Any, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Any]]:

@@ -5,16 +5,19 @@ YAML is read as 1.2 has it where 1.1 surprises: `2e-4` is a number, `010` is ten
 
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 
-from guerdon.errors import RecipeError, near_miss
-from guerdon.recipe import Part, Recipe
+from guerdon.errors import RecipeError, counted, near_miss
+from guerdon.recipe import LAUNCH_VARIABLES, Part, Recipe
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 Key = tuple[str | int, ...]
 
@@ -29,7 +32,7 @@ class Loaded:
     raw: dict[str, Any]
     """With the overrides, but `${VAR}` not replaced: fit to be written to disk."""
     places: Mapping[Key, str] = field(default_factory=dict)
-    """'line 3, column 5' or 'command line', by key."""
+    """'line 3, column 5', 'command line' or 'environment, N_GPUS', by key."""
 
     def error(self, key: Key, message: str) -> RecipeError:
         return RecipeError(where(self.source, self.places, key) + message)
@@ -53,7 +56,7 @@ def parse_recipe(text: str, overrides: Iterable[str], *, source: str, folder: Pa
     raw, places = _parse_yaml(text, source)
     for override in overrides:
         _override(raw, places, override)
-    expanded = _expand(raw, (), source, places)
+    expanded = _launched(_expand(raw, (), source, places), places)
     try:
         recipe = Recipe(**expanded)
     except ValidationError as error:
@@ -73,8 +76,13 @@ def where(source: str, places: Mapping[Key, str], key: Key) -> str:
         name = dotted(key)
     for end in range(len(key), -1, -1):
         if place := places.get(key[:end]):
-            return f"{place if place == 'command line' else f'{source}, {place}'}{f', {name}' if name else ''}: "
+            return f"{origin(source, place)}{f', {name}' if name else ''}: "
     return f"{source}{f', {name}' if name else ''}: "
+
+
+def origin(source: str, place: str) -> str:
+    """A place with the file that it is in."""
+    return f"{source}, {place}" if place.startswith("line ") else place
 
 
 def dotted(key: Key) -> str:
@@ -191,7 +199,9 @@ def _override(raw: dict[str, Any], places: dict[Key, str], text: str) -> None:
 
 def _item(items: list[Any], parts: list[str], text: str) -> tuple[int, list[str]]:
     """Which item of a list, and what of the path is left: by number, or by a component's name."""
-    if parts[0].isdigit() and int(parts[0]) < len(items):
+    if parts[0].isdigit():
+        if int(parts[0]) >= len(items):
+            raise RecipeError(f"override {text!r}: the list has {counted(items, 'item')}, counted from 0")
         return int(parts[0]), parts[1:]
     names = [str(next(iter(item), "") if isinstance(item, dict) else item) for item in items]
     if names.count(parts[0]) != 1:
@@ -211,7 +221,7 @@ _VARIABLE = re.compile(r"\$\{(\w+)(?::-([^}]*))?\}")
 
 
 def _expand(value: Any, key: Key, source: str, places: Mapping[Key, str]) -> Any:
-    """Replace `${VAR}` and `${VAR:-default}` by the environment's value; `${VAR:-}` alone may be null."""
+    """Replace `${VAR}` and `${VAR:-default}` by the environment's value; a value that comes to nothing is null."""
     if isinstance(value, dict):
         return {k: _expand(v, (*key, k), source, places) for k, v in value.items()}
     if isinstance(value, list):
@@ -229,39 +239,65 @@ def _expand(value: Any, key: Key, source: str, places: Mapping[Key, str]) -> Any
         return found
 
     expanded = _VARIABLE.sub(replace, value)
-    # a default of nothing leaves the key out
     return expanded if expanded or not _VARIABLE.fullmatch(value) else None
 
 
+def _launched(recipe: dict[str, Any], places: dict[Key, str]) -> dict[str, Any]:
+    """With what `launch` does not say as the environment says it."""
+    launch = recipe.get("launch", {})
+    if not isinstance(launch, dict):
+        return recipe
+    absent = {key: name for key, name in LAUNCH_VARIABLES.items() if key not in launch and os.environ.get(name)}
+    places.update({("launch", key): f"environment, {name}" for key, name in absent.items()})
+    said = {key: os.environ[name] for key, name in absent.items()}
+    return {**recipe, "launch": {**launch, **said}} if said else recipe
+
+
 def _recipe_error(error: ValidationError, source: str, places: Mapping[Key, str]) -> RecipeError:
-    lines = []
+    found: dict[Key, dict[str, None]] = {}
     for one in error.errors():
-        key = tuple(k for k in one["loc"] if not (isinstance(k, str) and k.startswith("function-")))
-        place = where(source, places, key)
-        if one["type"] == "extra_forbidden":
-            known = _fields_at(key[:-1])
-            lines.append(f"{place}unknown key {key[-1]!r}.{near_miss(str(key[-1]), known)}")
-        elif one["type"] == "missing":
-            lines.append(f"{place}this key is required")
-        else:
-            message = one["msg"].removeprefix("Value error, ")
-            given = one["input"]
-            shown = f" (got {given!r})" if isinstance(given, (str, int, float, bool)) or given is None else ""
-            lines.append(f"{place}{message}{shown}")
-    return RecipeError("\n".join(dict.fromkeys(lines)))
+        key = tuple(k for k in one["loc"] if not (isinstance(k, str) and _TAG.match(k)))
+        found.setdefault(key, {})[_complaint(one, key)] = None
+    # of what may be a number or a mapping, a mistake inside the mapping is the one to tell
+    lines = [
+        where(source, places, key) + "; or ".join(said)
+        for key, said in found.items()
+        if not any(len(other) > len(key) > 0 and other[: len(key)] == key for other in found)
+    ]
+    return RecipeError("\n".join(lines))
+
+
+_TAG = re.compile(r"(?:function-|constrained-).*|bool$|int$|float$|str$|list\[.*")
+"""What pydantic puts into the place of an error beside keys: which type of several was tried."""
+
+
+def _complaint(one: "ErrorDetails", key: Key) -> str:
+    if one["type"] == "extra_forbidden":
+        return f"unknown key {key[-1]!r}.{near_miss(str(key[-1]), _fields_at(key[:-1]))}"
+    if one["type"] == "missing":
+        return "this key is required"
+    if one["type"] == "none_required":
+        return "leave it out here"
+    message = re.sub(r" or instance of \w+", "", one["msg"].removeprefix("Value error, "))
+    given = one["input"]
+    return message + (f" (got {given!r})" if isinstance(given, (str, int, float, bool)) or given is None else "")
 
 
 def _fields_at(key: Key) -> list[str]:
     """The keys that a recipe knows at this place."""
     model: type[Part] = Recipe
-    for part in key:
-        info = model.model_fields.get(str(part))
-        inner = [t for t in _types(info.annotation if info else None) if isinstance(t, type) and issubclass(t, Part)]
-        if not inner:
+    for name in (part for part in key if isinstance(part, str)):
+        info = model.model_fields.get(name)
+        inner = next(_parts(info.annotation), None) if info else None
+        if inner is None:
             return []
-        model = inner[0]
+        model = inner
     return list(model.model_fields)
 
 
-def _types(annotation: Any) -> list[Any]:
-    return [annotation, *getattr(annotation, "__args__", ())]
+def _parts(annotation: Any) -> Iterator[type[Part]]:
+    """The pieces of a recipe that a type has in it."""
+    if isinstance(annotation, type) and issubclass(annotation, Part):
+        yield annotation
+    for inner in getattr(annotation, "__args__", ()):
+        yield from _parts(inner)

@@ -4,11 +4,12 @@ A component is written as its name (`numeric`) or as a name with settings (`nume
 are not checked here but against the component itself (`guerdon.resolve`): the core knows no component.
 """
 
-import os
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
+
+from guerdon.errors import counted
 
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 
@@ -130,7 +131,7 @@ class Data(Part):
     """At most so many rows, after shuffling."""
     shuffle: bool | int = False
     """Shuffle with the recipe's seed (true) or this one."""
-    validation: "Annotated[float, Field(gt=0)] | Validation | None" = None
+    validation: "Annotated[float, Field(gt=0, strict=True)] | Validation | None" = None
     """Rows for the loss during training: a number of them, a fraction below 1, or a source of their own."""
 
     @model_validator(mode="before")
@@ -257,13 +258,13 @@ class Rollout(Part):
 
 
 class Launch(Part):
-    """The processes that a training runs in. What is not given here is taken from the environment's N_GPUS, NNODES,
-    NODE_RANK, MASTER_ADDR and MASTER_PORT."""
+    """The processes that a training runs in."""
 
     gpus: Annotated[int, Field(ge=1)] = 1
     """Of this machine; without a GPU, processes on its CPU."""
     strategy: Literal["ddp", "zero2", "zero3", "fsdp2", "fsdp"] = "ddp"
-    """What is split among them: rows (ddp), gradients and optimizer too (zero2), weights (zero3, fsdp2, once fsdp)."""
+    """What is split among them: rows (ddp), gradients and optimizer too (zero2), weights too (zero3, fsdp2; fsdp
+    is run as fsdp2)."""
     nodes: Annotated[int, Field(ge=1)] = 1
     """Machines; the command is started on each of them."""
     node_rank: Annotated[int, Field(ge=0)] = 0
@@ -273,19 +274,20 @@ class Launch(Part):
     main_port: Annotated[int, Field(ge=0, le=65535)] = 29500
     """A free port there."""
 
-    @model_validator(mode="before")
+    @field_validator("strategy", mode="before")
     @classmethod
-    def _from_environment(cls, value: Any) -> Any:
-        if not isinstance(value, Mapping):
-            return value
-        if value.get("strategy") == "megatron":
+    def _not_megatron(cls, value: Any) -> Any:
+        if value == "megatron":
             raise ValueError("megatron is not for guerdon: take verl for it (https://github.com/volcengine/verl)")
-        return {**{key: found for key, name in LAUNCH_VARIABLES.items() if (found := os.environ.get(name))}, **value}
+        return value
 
     @model_validator(mode="after")
     def _rank_exists(self) -> "Launch":
         if self.node_rank >= self.nodes:
-            raise ValueError(f"node_rank is {self.node_rank}: of {self.nodes} nodes the last is {self.nodes - 1}")
+            raise ValueError(
+                f"node_rank is {self.node_rank}: of {counted(self.nodes, 'node')} the last is {self.nodes - 1} (what "
+                "the recipe does not say is taken from the environment's NODE_RANK and NNODES)"
+            )
         return self
 
     @property
@@ -301,6 +303,7 @@ LAUNCH_VARIABLES = {
     "main_address": "MASTER_ADDR",
     "main_port": "MASTER_PORT",
 }
+"""Of the environment, for what a recipe's `launch` does not say."""
 
 
 class Scoring(Part):
@@ -347,8 +350,9 @@ class Recipe(Part):
     """How rollouts are run."""
     scoring: Scoring = Scoring()
     """How rewards are run."""
-    launch: Annotated[Launch, Field(default_factory=lambda: Launch.model_validate({}))]
-    """The processes that a training runs in."""
+    launch: Launch = Launch()
+    """The processes that a training runs in; what is not said is taken from the environment's N_GPUS, NNODES,
+    NODE_RANK, MASTER_ADDR and MASTER_PORT."""
     seed: int = 0
     """Of the split, the shuffling, the choice and the training."""
     runs: str = "runs"

@@ -92,7 +92,9 @@ class Registry:
         """A function of a file or a module; only its parameters tell of what kind it is."""
         component = self.find("rewards", name)
         parameters = list(inspect.signature(load(component)).parameters)
-        return component._replace(kind="agents") if parameters[:2] == ["task", "policy"] else component
+        if parameters[:2] == ["task", "policy"]:
+            return component._replace(kind="agents")
+        return component._replace(kind="trainers") if parameters[:1] == ["job"] else component
 
     def _only(self, kind: str, ref: str, found: list[Component], known: list[Component]) -> Component:
         what = _SINGULAR[kind]

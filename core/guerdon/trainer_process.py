@@ -29,6 +29,7 @@ class Line:
         self._answers: queue.Queue[Any] = queue.Queue()
         self._lock = threading.Lock()
         self.order = receive(self._in)
+        self.tell("here", os.getpid())
         threading.Thread(target=self._listen, daemon=True).start()
 
     def tell(self, *message: Any) -> None:

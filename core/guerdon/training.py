@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import pickle
+import re
 import signal
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from guerdon.worker import HEADER
 if TYPE_CHECKING:
     from guerdon.resolve import Bound
 
-STACK_SECONDS = 0.5
+STACK_SECONDS = 0.3
 """For a process to write where it hangs."""
 
 END_SECONDS = 30.0
@@ -168,14 +169,12 @@ async def train(
         try:
             await asyncio.wait(over, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             if not any(waiting.done() for waiting in over):
-                await _show_stacks(process)
-                raise TimeoutError
+                advice = _advice(trainer, tail(output, start, 200), None, timeout)
+                where = await _where(talk.processes, output)
+                raise TrainingError(
+                    f"training took longer than {timeout:g} s and was stopped; its log: {output}{where}{advice}"
+                )
             code = await _ended(process, END_SECONDS)
-        except TimeoutError:
-            advice = _advice(trainer, tail(output, start, 200), None, timeout)
-            raise TrainingError(
-                f"training took longer than {timeout:g} s and was stopped; its log: {output}{advice}"
-            ) from None
         finally:
             if process.returncode is None:
                 await _stop(process)
@@ -183,6 +182,8 @@ async def train(
                 waiting.cancel()
             server.close()
             await talk.close()
+            for group in (process.pid, *talk.processes):  # children that they left
+                _signal(group, signal.SIGKILL)
     if talk.failure:
         raise talk.failure
     if talk.said is None or (code and not talk.said):
@@ -214,13 +215,15 @@ def launcher(trainer: "Bound", launch: Launch) -> tuple[list[str], dict[str, str
 class _Talk:
     """The engine's side of the connections from a training's processes.
 
-    Each gets the order when it connects. `said` is how it ended: '' well, else an error; `None` when none has said.
+    Each says its id and gets the order when it connects. `said` is how it ended: '' well, else an error; `None` when
+    none has said.
     """
 
     def __init__(self, order: Any, service: Service) -> None:
         self.said: str | None = None
         self.failure: GuerdonError | None = None
         self.ended = asyncio.Event()
+        self.processes: list[int] = []
         self._order = order
         self._service = service
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -238,10 +241,12 @@ class _Talk:
                     await self._put(writer, await getattr(self._service, kind)(*rest))
                 elif kind == "done":
                     self._done(*rest)
+                elif kind == "here":
+                    self.processes += rest
                 else:
                     getattr(self._service, kind)(*rest)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # cancelled by `close`; asyncio would print it
         except GuerdonError as error:
             self._fail(error)
         except Exception as error:
@@ -290,23 +295,31 @@ async def _ended(process: asyncio.subprocess.Process, seconds: float) -> int:
         return 0
 
 
-async def _show_stacks(process: asyncio.subprocess.Process) -> None:
-    """Have the process write to its log where it is."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGUSR1)
-    await asyncio.sleep(STACK_SECONDS)
+async def _where(processes: Sequence[int], output: Path) -> str:
+    """Have each process write to its log where it is; the innermost calls of each."""
+    start = output.stat().st_size
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGUSR1)
+        await asyncio.sleep(STACK_SECONDS)  # one after the other, into the same file
+    stacks = output.read_bytes()[start:].decode(errors="replace")
+    calls = re.findall(r"Current thread .*\n((?: +File .*\n){1,3})", stacks)
+    return "".join(f"\nit was at, innermost first:\n{each.rstrip()}" for each in dict.fromkeys(calls))
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """End the process and the children that it may have."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
+    """End the process, and a launcher the processes that it started."""
+    _signal(process.pid, signal.SIGTERM)
     try:
         await asyncio.wait_for(process.wait(), 10)
     except TimeoutError:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+        _signal(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+def _signal(group: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)
 
 
 def tail(path: Path, start: int = 0, lines: int = 15) -> str:

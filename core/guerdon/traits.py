@@ -2,6 +2,8 @@
 
 @traits(renamed={"lr": "learning_rate"}, preflight="my_trainer.preflight:preflight")
 def my_trainer(job: TrainingJob, *, learning_rate: float = 1e-4) -> None: ...
+
+Where a trait is a function, it is given as "module:function", imported when it is asked for; or as the function itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,7 +11,10 @@ from importlib import import_module
 from operator import attrgetter
 from typing import Any, TypeVar
 
+from guerdon.errors import ComponentError
+
 F = TypeVar("F", bound=Callable[..., Any])
+Target = str | Callable[..., Any]
 
 
 def traits(
@@ -17,10 +22,10 @@ def traits(
     renamed: Mapping[str, str] | None = None,
     elsewhere: Mapping[str, str] | None = None,
     rolls_out: bool | None = None,
-    preflight: str | None = None,
-    preview: str | None = None,
-    launcher: str | None = None,
-    advice: str | None = None,
+    preflight: Target | None = None,
+    preview: Target | None = None,
+    launcher: Target | None = None,
+    advice: Target | None = None,
     serves_adapters: bool | None = None,
     single_turn: bool | None = None,
 ) -> Callable[[F], F]:
@@ -30,10 +35,10 @@ def traits(
         renamed: Names that its settings had once or have in other libraries, and today's; translated with a note.
         elsewhere: Names that users may expect as settings, and where in the recipe they are; giving one is an error.
         rolls_out: Of a trainer: it asks for rollouts while it trains, so it is given tasks and not rows.
-        preflight: Of a trainer: "module:function", `(settings, facts) -> notes`, run before anything else is.
-        preview: Of a trainer: "module:function", `(model, rows, settings) -> [PreviewRow]`, rows as it will see them.
-        launcher: Of a trainer: "module:function", `(launch, settings) -> (command, environment)` for many processes.
-        advice: Of a trainer: "module:function", `(log, code, settings, timeout) -> text`, what to change on failure:
+        preflight: Of a trainer: `(settings, facts) -> notes`, run before anything else is.
+        preview: Of a trainer: `(model, rows, settings) -> [PreviewRow]`, rows as it will see them.
+        launcher: Of a trainer: `(launch, settings) -> (command, environment)` for many processes.
+        advice: Of a trainer: `(log, code, settings, timeout) -> text`, what to change on failure:
             by the end of its log, its exit code (`None` when it took longer than `timeout` seconds).
         serves_adapters: Of a backend: whether it can answer with an adapter that was trained here; true by default.
         single_turn: Of an agent: it asks the model once, without tools.
@@ -48,11 +53,19 @@ def traits(
     return note
 
 
-def attribute(target: str) -> Any:
-    """What "module:attribute" names.
+def attribute(target: Target) -> Any:
+    """What "module:attribute" names; a function is given back as it is.
 
     >>> attribute("math:floor")(1.5)
     1
+
+    Raises:
+        ComponentError: there is no such module, or it has no such attribute.
     """
+    if not isinstance(target, str):
+        return target
     module, _, name = target.partition(":")
-    return attrgetter(name)(import_module(module))
+    try:
+        return attrgetter(name)(import_module(module))
+    except (ImportError, AttributeError) as error:
+        raise ComponentError(f"a component names {target!r}, which cannot be had: {error}") from error
