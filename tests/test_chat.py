@@ -173,7 +173,7 @@ def test_a_stream_that_breaks_is_an_error(server: ChatServer, tmp_path: Path) ->
 def test_stdin_is_the_prompt_where_there_is_none(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO("long\n"))
     said = guerdon(tmp_path, "chat", "last")
-    assert said.out == "long\n \n"
+    assert said.out == "long \n"
     monkeypatch.setattr("sys.stdin", io.StringIO(" \n"))
     assert "the prompt is empty" in guerdon(tmp_path, "chat", "last", code=2).err
     assert "cut off" in guerdon(tmp_path, "chat", "last", "long").err

@@ -169,6 +169,8 @@ def test_columns_are_mapped(tmp_path: Path, fields: dict[str, str], made: dict[s
         ({"messages": chat("q", "a"), "tools": [{"function": {}}]}, r"tools\[0\] has no name"),
         ({"input_ids": [1, 2], "labels": [1]}, "it has 2 input_ids but 1 labels"),
         ({"input_ids": "12"}, "input_ids is not a list of whole numbers"),
+        ({"input_ids": [1, -2]}, "input_ids holds -2, which is no token id"),
+        ({"input_ids": [1, 2], "labels": [-100, -5]}, "labels holds -5; what is not learnt has -100"),
         ([1], "a row is a mapping of columns to values, not a list"),
     ],
 )
@@ -184,8 +186,9 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path, row: Any, message: 
         ({"path": "r.jsonl", "fields": {"promt": "x"}}, "'promt' is not one of .* Did you mean 'prompt'"),
         ({"path": "r.jsonl", "fields": {"prompt": "promt"}}, "no column 'promt'.* Did you mean 'prompt'"),
         ({"path": "s.jsonl"}, "there is no file .* Did you mean 'r.jsonl'"),
-        ({"path": "*.csv"}, r"no file fits '\*\.csv'"),
+        ({"path": "*.parquet"}, r"no file fits '\*\.parquet'"),
         ({"path": "empty.json"}, "empty.json: there are no rows in it"),
+        ({"path": "twice.csv"}, "twice.csv, line 1: the header has the column 'prompt' twice"),
         ({"path": "r.jsonl", "validation": 4}, "keeps back 4 of 4 rows: none is left"),
         ({"path": "r.jsonl", "validation": 1.5}, "a number of rows, or a fraction below 1, not 1.5"),
     ],
@@ -193,6 +196,7 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path, row: Any, message: 
 def test_a_broken_source_is_named(tmp_path: Path, spec: dict[str, Any], message: str) -> None:
     pairs(tmp_path / "r.jsonl", 4)
     write(tmp_path / "empty.json")
+    (tmp_path / "twice.csv").write_text("prompt,response,prompt\na,b,c\n")
     with pytest.raises(TaskError, match=message):
         read(tmp_path, spec)
 

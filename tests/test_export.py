@@ -5,6 +5,7 @@ import json
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from click.testing import CliRunner
 from guerdon.errors import GuerdonError
 from guerdon.export import ExportError, ExportJob, check_hub, export, push
 from guerdon.export_command import export as command
-from guerdon.export_source import PROMPTS, find_source
+from guerdon.export_source import PROMPTS, base_of, find_source
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry
 from guerdon.store import Run
@@ -125,10 +126,12 @@ def test_what_goes_wrong_is_said_and_leaves_nothing(toys: Path, name: str, says:
 def test_settings_are_the_formats_own(toys: Path) -> None:
     with pytest.raises(GuerdonError, match="exporter 'lora' has no setting 'quantize'"):
         invoke("base", "--quantize", "q8_0")
+    pytest.importorskip("peft")
     said: list[str] = []
-    with pytest.raises(GuerdonError):
-        export(find_source("base", toys), "merged_4bit_forced", registry=Registry(Plugins()), say=said.append)
-    assert said in ([], ["note: the format 'merged_4bit_forced' is called 'merged_4bit' here"])  # [] without the extra
+    with pytest.raises(ExportError, match="no adapter, but a whole model: export it as merged_16bit"):
+        export(find_source("base", toys), "adapter", registry=Registry(Plugins()), say=said.append)
+    assert said == ["note: the format 'adapter' is called 'lora' here"]
+    assert not any(toys.glob("exports/*"))  # a log is kept of what is not understood only
 
 
 # -- what is exported --------------------------------------------------------------------------------------------------
@@ -138,7 +141,7 @@ def test_of_a_run_it_is_the_newest_checkpoint(toys: Path) -> None:
     recipe = f"""
 model: {toys / "base"}
 data: {{path: /home/someone/rows.jsonl}}
-rewards: [numeric, {{xml_format: {{weight: 0.5}}}}]
+rewards: [numeric, {{xml_format: {{weight: 0.5}}}}, {{/home/someone/mine.py:mine: {{url: "http://me:pw@host/"}}}}]
 trainer: {{sft: {{epochs: 2}}}}
 backend: {{openai: {{api_key: sk-secret, url: "${{URL}}"}}}}
 """
@@ -146,6 +149,8 @@ backend: {{openai: {{api_key: sk-secret, url: "${{URL}}"}}}}
     run = Run.create(toys / "runs", "sums", recipe, info)
     with pytest.raises(GuerdonError, match="has trained nothing yet"):
         find_source("last", toys / "runs")
+    for step in (1, 2):
+        run.log("train-iteration-2", step, {"loss": 2.0 / step, "grad_norm": 1.0})
     run.add_tasks("eval", [Task(str(i), f"{i} + {i}?", str(2 * i)) for i in range(40)])
     for name in ("iteration-1", "iteration-2"):
         (run.folder / "checkpoints" / name).mkdir()
@@ -160,10 +165,18 @@ backend: {{openai: {{api_key: sk-secret, url: "${{URL}}"}}}}
 
     found = invoke("last", "--format", "toy_exports:copy", "--output", "out")
     card = Path(found["output"], "README.md").read_text()
-    for text in ("- data: rows.jsonl", "- rewards: numeric, xml_format", "- trainer: sft", "epochs: 2", "torch 8.8"):
+    for text in (
+        "- data: rows.jsonl",
+        "- rewards: numeric, xml_format, mine.py:mine",
+        "http://host/",
+        "2.000 to 1.000 at step 2",
+        "- trainer: sft",
+        "epochs: 2",
+        "torch 8.8",
+    ):
         assert text in card
     assert "${URL}" in card
-    assert not any(secret in card for secret in ("sk-secret", "/home/someone", str(toys)))
+    assert not any(secret in card for secret in ("sk-secret", "me:pw", "/home/someone", str(toys)))
 
 
 def test_a_folder_is_an_adapter_or_a_model(toys: Path) -> None:
@@ -171,7 +184,8 @@ def test_a_folder_is_an_adapter_or_a_model(toys: Path) -> None:
     adapter.mkdir()
     with pytest.raises(GuerdonError, match="no run and no model"):
         find_source("adapter", toys)
-    for base, model in (("owner/name", "owner/name"), (str(toys / "base"), str(toys / "base"))):
+    cached = "/root/.cache/huggingface/hub/models--owner--name/snapshots/0123456789abcdef"
+    for base, model in (("owner/name", "owner/name"), (str(toys / "base"), str(toys / "base")), (cached, "owner/name")):
         (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         assert (find_source("adapter", toys).model, find_source("adapter", toys).adapter) == (model, adapter)
     (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "/gone/away"}))
@@ -276,7 +290,8 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=264, hidden_size=64, intermediate_size=256, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, initializer_range=0.1, bos_token_id=None, eos_token_id=257, pad_token_id=257,
+        num_key_value_heads=2, initializer_range=0.1, rope_theta=5000.0, bos_token_id=None, eos_token_id=257,
+        pad_token_id=257,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("export")
     model = LlamaForCausalLM(config)
@@ -306,8 +321,8 @@ def test_the_adapter_is_exact(tiny: Path, tmp_path: Path) -> None:
     assert {"adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "chat_template.jinja"} <= names
     (row,) = check.lora(one, {})
     assert (row["ok"], row["answers"], row["tokens"]) == (True, len(ASKED), 1.0)
-    with pytest.raises(ExportError, match="no adapter, but a whole model"):
-        lora(job(tiny, tmp_path / "none", adapter=None))
+    lora(replace(one, hub="owner/name"))
+    assert base_of(tmp_path) == "owner/name"  # and not where it lies on this machine
 
 
 def test_the_merged_model_is_the_trained_one_and_the_base_is_not(tiny: Path, tmp_path: Path) -> None:
@@ -430,12 +445,14 @@ def test_sentencepiece_tokens_get_scores_in_the_order_of_the_merges() -> None:
 
 @pytest.mark.model
 def test_smollm2_as_gguf(tmp_path: Path) -> None:
+    from gguf import GGUFReader
+
     from guerdon_backends.models import smollm2_135m
-    from guerdon_trainers.export import check
     from guerdon_trainers.export.gguf import gguf
 
-    one = ExportJob(smollm2_135m(), None, tmp_path, "smollm2", ASKED[:2])
-    gguf(one)
-    (row,) = check.gguf(one, {})
-    assert row["ok"], row["says"]
-    assert 130e6 < (tmp_path / "smollm2-Q8_0.gguf").stat().st_size < 160e6
+    gguf(ExportJob(smollm2_135m(), None, tmp_path, "smollm2"))
+    (file,) = tmp_path.iterdir()
+    reader = GGUFReader(file)
+    said = {name: field.contents() for name, field in reader.fields.items() if field.types}
+    assert (said["tokenizer.ggml.pre"], said["llama.rope.freq_base"], len(reader.tensors)) == ("smollm", 100000, 272)
+    assert 130e6 < file.stat().st_size < 160e6

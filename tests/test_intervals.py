@@ -148,3 +148,28 @@ def test_a_run_is_shown_with_its_difference(tmp_path: Path, monkeypatch: pytest.
     assert "difference, over the 1318 tasks that both have" in shown
     assert f"{change['mean']:+.3f} [{low:+.3f}, {high:+.3f}]" in shown
     assert max(len(line.rstrip()) for line in shown.splitlines()) <= 80
+
+
+def test_a_run_is_shown_with_the_course_of_its_training(tmp_path: Path) -> None:
+    """Finished or not; at most eight of the steps that were logged."""
+    run = Run.create(
+        tmp_path / "runs", "r", "model: m\n", {"recipe": "r", "seed": 0, "created": 0, "versions": {"guerdon": "0"}}
+    )
+    run.log("train-grpo", 0, {"tasks": 20.0})
+    for step in range(1, 102):
+        run.log(
+            "train-grpo", step, {"loss": 0.5, "grad_norm": 3.0, "rewards/short/mean": 2.0, "rewards/short/std": 9.0}
+        )
+        run.log("train-grpo", step, {"reward": step / 100})
+    curve = summarise(run)["training"]["grpo"]["curve"]
+    assert [row["step"] for row in curve] == [1, 15, 30, 44, 58, 72, 87, 101]
+    assert curve[-1] == {"step": 101, "loss": 0.5, "rewards/short": 2.0, "reward": 1.01}
+    shown = guerdon(tmp_path, "show", "last").out
+    assert (
+        "training grpo: not finished\nstep     loss   rewards/short   reward\n1       0.500           2.000    0.010\n"
+        in shown
+    )
+    run.finish_stage("train-grpo", {"rows": 808})
+    run.close()
+    assert "training grpo: 808 rows\n" in guerdon(tmp_path, "show", "last").out
+    assert guerdon(tmp_path, "runs").out.splitlines()[-1].endswith("0.500")

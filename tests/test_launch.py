@@ -2,10 +2,7 @@
 
 import asyncio
 import json
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -15,6 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
+from guerdon.errors import TrainingError
 from guerdon.plugins import Plugins
 from guerdon.recipe import Launch
 from guerdon.registry import Registry, load
@@ -158,36 +156,61 @@ def test_the_launchers_configurations_are_those_of_open_r1_and_trl() -> None:
         assert yaml.safe_load((CONFIGS / name).read_text()) == yaml.safe_load(theirs.read_text())
 
 
-SLEEPER = """
-import os, time
+HANGS = """
+import os, subprocess, time
 from pathlib import Path
-if __name__ == "__main__":
-    Path(os.environ["HERE"], os.environ["RANK"]).write_text(str(os.getpid()))
+
+def hangs(job):
+    child = subprocess.Popen(["sleep", "300"])
+    Path(job.work, os.environ["RANK"]).write_text(f"{os.getpid()} {child.pid}")
     time.sleep(300)
+
+hangs.launcher = "guerdon_trainers.launcher:launcher"
 """
 
 
 @pytest.mark.usefixtures("plain")
-def test_the_processes_end_with_their_launcher(tmp_path: Path) -> None:
-    """On SIGTERM: they are in sessions of their own, which a signal to the launcher's group does not reach."""
+def test_no_process_is_left_when_a_training_is_interrupted(tmp_path: Path) -> None:
+    """Nor a child of one: they are in sessions of their own, which a signal to the launcher's group does not reach."""
     pytest.importorskip("accelerate")
-    (tmp_path / "sleeper.py").write_text(SLEEPER)
-    words, environment = launcher(Launch(gpus=2), {"threads": 1})
-    python_path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    process = subprocess.Popen(
-        [*words, "sleeper"],
-        env={**os.environ, **environment, "PYTHONPATH": python_path, "HERE": str(tmp_path)},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    (tmp_path / "hangs.py").write_text(HANGS)
+    component = Registry(Plugins(), tmp_path).find("trainers", "./hangs.py:hangs")
+    bound = Bound(component, load(component), {})
+    job = {"model": "", "adapter": None, "rows": tmp_path, "output": tmp_path / "out", "seed": 0, "work": tmp_path}
     files = [tmp_path / "0", tmp_path / "1"]
+
+    async def interrupted() -> None:
+        training = train(bound, job, Watcher(), launch=Launch(gpus=2), output=tmp_path / "log.txt", timeout=100)
+        task = asyncio.create_task(training)
+        while not task.done() and not all(file.exists() and file.read_text() for file in files):
+            await asyncio.sleep(0.05)
+        task.cancel()
+        await task
+
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(interrupted())
+    ids = [int(number) for file in files for number in file.read_text().split()]
+    until(lambda: not any(runs(number) for number in ids))
+
+
+def runs(process: int) -> bool:
+    """Whether it is more than an entry that nobody has waited for."""
     try:
-        until(lambda: all(file.exists() and file.read_text() for file in files))
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(timeout=60)
-    until(lambda: not any(Path(f"/proc/{file.read_text()}").exists() for file in files))
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.usefixtures("plain")
+def test_a_training_that_hangs_says_where(tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text("import time\n\ndef hangs(job):\n    time.sleep(300)\n")
+    component = Registry(Plugins(), tmp_path).find("trainers", "./hangs.py:hangs")
+    job = {"model": "", "adapter": None, "rows": tmp_path, "output": tmp_path / "out", "seed": 0, "work": tmp_path}
+    training = train(
+        Bound(component, load(component), {}), job, Watcher(), launch=Launch(), output=tmp_path / "log", timeout=5
+    )
+    with pytest.raises(TrainingError, match=r"longer than 5 s(?s:.*)it was at(?s:.*)hangs\.py\", line 4 in hangs"):
+        asyncio.run(training)
 
 
 def until(true: Any, seconds: float = 60.0) -> None:

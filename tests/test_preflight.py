@@ -198,7 +198,7 @@ def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_notes_on_sft(model: Path) -> None:
-    backend, batch, memory = run(sft, model, {"global_batch": 16, "epochs": 2}, rows=100)
+    backend, batch, memory = run(sft, model, {"global_batch": 16, "epochs": 2}, rows=100, checking=True)
     assert backend.startswith("backend transformers: ")
     assert batch == "global batch 16 = 2 rows x 8 passes; 100 rows: 7 steps an epoch, 14 steps in all"
     assert memory.startswith("memory, roughly: ") and "weights 0.5" in memory

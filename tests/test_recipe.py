@@ -88,6 +88,8 @@ def test_the_environment_is_read_but_not_kept(monkeypatch: pytest.MonkeyPatch) -
     assert loaded.recipe.runs == "here/there" and loaded.recipe.agent.settings == {"system": "here"}
     assert loaded.raw["runs"] == "${FOLDER}/${NOWHERE:-there}"
     assert load("sampling: {top_k: '${NOWHERE:-}'}\n").recipe.sampling.top_k is None
+    monkeypatch.setenv("EMPTY", "")
+    assert load("runs: ${EMPTY:-there}\n").recipe.runs == "there"
     with pytest.raises(RecipeError, match=r"line 4, column 1, runs: the environment has no variable 'NOWHERE'"):
         load("runs: ${NOWHERE}\n")
 
@@ -167,6 +169,19 @@ def test_explain_says_where_each_value_comes_from(tmp_path: Path) -> None:
     assert "seed" in guerdon(tmp_path, "explain", "recipe.yaml").out
 
 
+def test_explain_follows_short_forms_parts_and_old_names(tmp_path: Path) -> None:
+    pytest.importorskip("datasets")
+    (tmp_path / "r.jsonl").write_text('{"prompt": "q", "response": "a"}\n' * 3)
+    (tmp_path / "r.yaml").write_text("model: m\ndata: r.jsonl\ntrainer: {sft: {num_train_epochs: 2}}\n")
+    told = guerdon(tmp_path, "explain", "r.yaml", "data.validation.path=r.jsonl", "--json").json
+    origin = {row["key"]: (row["value"], row["from"]) for row in told}
+    assert origin["trainer.sft.epochs"] == (2.0, "r.yaml, line 3, column 17")
+    assert origin["data.path"] == ("r.jsonl", "r.yaml, line 2, column 1")
+    assert origin["data.validation.path"] == ("r.jsonl", "command line")
+    told = guerdon(tmp_path, "explain", "r.yaml", "data={mix: [{path: r.jsonl, weight: 2}]}", "--json").json
+    assert {row["key"]: row["value"] for row in told}["data.mix[0].weight"] == 2.0
+
+
 def test_the_schema_knows_the_components(tmp_path: Path) -> None:
     schema = guerdon(tmp_path, "schema").json
     text = json.dumps(schema)
@@ -180,6 +195,7 @@ def test_the_schema_knows_the_components(tmp_path: Path) -> None:
         "rewards": ["numeric", {"length": {"max_words": 3}}],
     }
     jsonschema.validate(recipe, schema)
+    jsonschema.validate({"model": "m", "data": "rows.jsonl", "trainer": "sft"}, schema)
     for wrong in ({"rewards": ["numerik"]}, {"rewards": [{"length": {"max_word": 3}}]}, {"rewardz": []}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({**recipe, **wrong}, schema)

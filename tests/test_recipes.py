@@ -37,7 +37,7 @@ CPU = ["options.optim=adamw_torch", "threads=1", "tuning=lora", "lora_rank=4", "
 SHRUNK = {
     "unsloth-sft": [*CPU, "gradient_accumulation=1", "max_length=512"],
     "gsm8k-grpo": [*CPU, "gradient_accumulation=1", "max_length=512"],
-    "verl-sft": ["threads=1", "max_steps=2"],
+    "verl-sft": ["threads=1", "max_steps=4"],
     "open-r1-sft": "threads=1 batch_size=2 max_steps=2 max_length=512 report_to=[] options.model_init_kwargs=null "
     "options.use_liger_kernel=false options.logging_steps=1".split(),
     "qwen3-8b-sft": [*CPU, "gradient_accumulation=1", "max_length=512"],
@@ -297,15 +297,19 @@ def shrunk(name: str, folder: Path, model: str, *overrides: str) -> Ran:
     return guerdon(folder, "run", name, f"model={model}", *LOCAL[name], *settings, *overrides)
 
 
+RATES = {"verl-sft": [0.0, 2e-5, 1.5e-5, 0.5e-5], "open-r1-sft": [0.0, 5e-5], "qwen3-8b-sft": [0.0, 4e-5]}
+"""Warm-up is a tenth of the steps and then a cosine; a twentieth; five steps."""
+
+
 @pytest.mark.model
-@pytest.mark.parametrize("name", ["verl-sft", "open-r1-sft", "qwen3-8b-sft"])
+@pytest.mark.parametrize("name", RATES)
 def test_it_trains_on_rows(name: str, folder: Path, model: str) -> None:
     said = shrunk(name, folder, model, "launch={}").out
     with last_run(folder) as run:
         stage = run.stages()["train-data"]
         steps = [m for m in run.metrics() if "loss" in m]
         files = {path.name for path in (run.folder / "checkpoints" / "data").iterdir()}
-    assert len(steps) == 2
+    assert [step["learning_rate"] for step in steps] == pytest.approx(RATES[name])
     assert ("adapter_config.json" in files) == (name == "qwen3-8b-sft")
     assert "tokenizer.json" in files and {"adapter_model.safetensors", "model.safetensors"} & files
     if name == "qwen3-8b-sft":

@@ -293,6 +293,7 @@ def test_all_of_the_model_the_best_of_it(train: Train, tokenizer: Any) -> None:
     assert ran.logged[0]["total"] == 40  # two steps an epoch
     evaluated = {line["step"]: line["eval_loss"] for line in ran.logged if "eval_loss" in line}
     best = min(evaluated, key=evaluated.__getitem__)
+    assert ran.said[-1].startswith(f"stopped early at step {best + 4}; the best weights are kept: of step {best}, ")
     assert list(evaluated) == list(range(2, best + 5, 2)) and best + 4 < 40
     held_back = token_rows(tokenizer, others, 99).rows
     assert loss(str(ran.output), held_back) == pytest.approx(evaluated[best], rel=1e-3)
@@ -309,6 +310,11 @@ def test_packed_rows_do_not_see_each_other(train: Train) -> None:
     assert packed.losses == pytest.approx(apart.losses, rel=1e-5)
     assert packed.logged[1]["grad_norm"] == pytest.approx(apart.logged[1]["grad_norm"], rel=1e-4)
     assert any("without flash attention" in line for line in packed.said)
+
+
+def test_token_ids_of_another_tokenizer_are_refused(train: Train) -> None:
+    with pytest.raises(TrainingError, match=r"token id 5000, but the model's vocabulary ends at 257"):
+        train([*numbers(2), {"input_ids": [1, 5000], "labels": [MASKED, 2]}])
 
 
 def test_a_loss_that_is_no_number_ends_the_training(train: Train) -> None:

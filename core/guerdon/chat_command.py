@@ -44,7 +44,7 @@ def chat(target: str, prompt: str | None, **options: Any) -> None:
     from guerdon.served import open_backend
 
     if prompt is None and not sys.stdin.isatty():
-        prompt = sys.stdin.read()
+        prompt = sys.stdin.read().rstrip("\n")
     if prompt is not None and not prompt.strip():
         raise click.UsageError("the prompt is empty")
     if prompt is None and options["as_json"]:

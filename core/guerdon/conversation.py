@@ -9,7 +9,7 @@ from typing import Any
 
 from guerdon.checkpoints import newest_checkpoint
 from guerdon.errors import ComponentError, StoreError, near_miss
-from guerdon.export_source import base_of
+from guerdon.export_source import base_of, no_model, to_load
 from guerdon.launch import load_recipe
 from guerdon.plugins import Plugins
 from guerdon.policy import Endpoint
@@ -55,7 +55,7 @@ def find_subject(target: str, runs: Path, *, base: bool = False, backend: str = 
     folder = Path(target).expanduser()
     chosen = _backend(registry, backend or "auto")
     if (folder / "adapter_config.json").is_file():
-        model = base_of(folder)
+        model = to_load(registry, base_of(folder))
         adapter = None if base else folder.resolve()
         return Subject(f"{Path(model).name}{'' if base else f' + {folder.name}'}", model, adapter, chosen)
     whole = (folder / "config.json").is_file()
@@ -66,8 +66,10 @@ def find_subject(target: str, runs: Path, *, base: bool = False, backend: str = 
             remote = Subject(target, target, None, chosen)
             if remote.remote:
                 return remote
-            if "fits several" in str(error) or folder.is_dir():
+            if "fits several" in str(error):
                 raise
+            if target and folder.is_dir():
+                raise no_model(folder) from None
             raise ComponentError(
                 f"{target!r} is no run in {runs}/, no folder, no hub id (owner/name), and no model that a plugin "
                 f"knows.{near_miss(target, names)}"

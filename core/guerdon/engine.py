@@ -95,6 +95,8 @@ class Engine:
 
     async def join(self) -> None:
         """Take part in the training of another machine, which does all else."""
+        launch = self.recipe.launch
+        self.report.say(f"machine {launch.node_rank} of {launch.nodes}: results are written on {launch.main_address}")
         if self.recipe.data and not self.recipe.tasks:
             return await self.train_on_data()
         if self.plan.trainer and self.plan.rolls_out:
@@ -195,8 +197,11 @@ class Engine:
             "rewards": tuple((r.name, r.weight) for r in self.plan.rewards),
             "single_turn": self.plan.single_turn,
         }
+        started = time.perf_counter()
         await self._train(name, trainer, rows, prompts=prompts, rollouts=facts)
         trajectories = self.run.trajectories("train")
+        if trajectories:
+            self._say_outcome(trajectories, time.perf_counter() - started)
         self.run.finish_stage(f"rollout-{name}", figures(trajectories))
         self.run.finish_stage(stage, {"rows": len(trajectories), "trajectories": len(trajectories)})
 
@@ -270,9 +275,10 @@ class Engine:
         partial.rename(target)
         self.served.take(target)
         _tidy(work)
-        losses = [m["loss"] for m in self.run.metrics() if m["stage"] == stage and "loss" in m]
-        if losses:
-            self.report.say(f"  loss {losses[0]:.3f} -> {losses[-1]:.3f} in {counted(losses, 'logged step')}")
+        figure = "reward" if rollouts else "loss"  # a policy gradient's loss is about 0 throughout
+        logged = [m[figure] for m in self.run.metrics() if m["stage"] == stage and figure in m]
+        if logged:
+            self.report.say(f"  {figure} {logged[0]:.3f} -> {logged[-1]:.3f} in {counted(logged, 'logged step')}")
 
     async def train_stored(self) -> None:
         """Train on the newest iteration that the run has rolled out, without rolling out more."""

@@ -9,7 +9,7 @@ from guerdon.errors import ComponentError
 from guerdon.hookspecs import KINDS
 from guerdon.loading import Key, dotted, origin
 from guerdon.plugins import Plugins
-from guerdon.recipe import REWARD_KEYS, Recipe, RewardUse, Use
+from guerdon.recipe import REWARD_KEYS, Part, Recipe, RewardUse, Use
 from guerdon.registry import load
 from guerdon.resolve import Bound, Plan
 from guerdon.settings import settings_model
@@ -22,12 +22,12 @@ def explained(plan: Plan) -> list[tuple[str, Any, str]]:
     if plan.trainer:
         bound["trainer",] = plan.trainer
     rows = []
-    for key, value in _leaves(plan.recipe, (), bound):
-        written = _written(plan.loaded.raw, key)
+    for key, place, value in _leaves(plan.recipe, (), bound):
+        written = _written(plan.loaded.raw, place)
         if isinstance(written, str) and "${" in written:
             value = written  # what the environment holds may be a secret
-        known = written is not _ABSENT or key in plan.loaded.places
-        rows.append((dotted(key), value, _origin(plan, key) if known else "default"))
+        known = written is not _ABSENT or place in plan.loaded.places
+        rows.append((dotted(key), value, _origin(plan, place) if known else "default"))
     return rows
 
 
@@ -37,6 +37,8 @@ _ABSENT = object()
 def _written(raw: Any, key: Key) -> Any:
     """The value as the recipe has it."""
     for part in key:
+        if part == "path" and isinstance(raw, (str, list)):  # `data: rows.jsonl`
+            return raw
         try:
             raw = raw[part]
         except (KeyError, IndexError, TypeError):
@@ -50,29 +52,32 @@ def _origin(plan: Plan, key: Key) -> str:
     return origin(plan.loaded.source, place)
 
 
-def _leaves(part: Any, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Any]]:
-    """Follows the recipe as it is written: a component stands under its own name."""
+def _leaves(part: Any, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Key, Any]]:
+    """Key, key as it is written, and value; a component stands under its own name."""
     if isinstance(part, Use):
         yield from _component(part, key, bound)
-    elif isinstance(part, Recipe) or hasattr(type(part), "model_fields"):
+    elif isinstance(part, Part):
         for name in type(part).model_fields:
             value = getattr(part, name)
             if value is not None:
                 yield from _leaves(value, (*key, name), bound)
-    elif isinstance(part, list) and any(isinstance(item, Use) for item in part):
+    elif isinstance(part, list) and any(isinstance(item, Part) for item in part):
         for i, item in enumerate(part):
             yield from _leaves(item, (*key, i), bound)
     else:
-        yield key, part
+        yield key, key, part
 
 
-def _component(use: Use, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Any]]:
-    yield key, str(bound.get(key, use.ref))
+def _component(use: Use, key: Key, bound: Mapping[Key, Bound]) -> Iterator[tuple[Key, Key, Any]]:
+    yield key, key, str(bound.get(key, use.ref))
     settings = bound[key].settings if key in bound else use.settings
+    renamed: Mapping[str, str] = getattr(bound[key].function, "renamed", {}) if key in bound else {}
+    given = {renamed.get(name, name): name for name in use.settings}
     for name, value in settings.items():
-        yield (*key, use.ref, name), value
+        yield (*key, use.ref, name), (*key, use.ref, given.get(name, name)), value
     if isinstance(use, RewardUse):
-        yield (*key, use.ref, "weight"), use.weight
+        weight = (*key, use.ref, "weight")
+        yield weight, weight, use.weight
 
 
 def _linked(schema: Any) -> Any:
@@ -97,6 +102,8 @@ def recipe_schema(plugins: Plugins | None = None) -> dict[str, Any]:
     plugins = plugins or Plugins()
     schema: dict[str, Any] = _linked(Recipe.model_json_schema())
     definitions = schema.setdefault("$defs", {})
+    for place in (schema["properties"]["data"], definitions["Data"]["properties"]["validation"]):
+        place["anyOf"] += [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]  # short for {path: ...}
     for kind in KINDS:
         if kind in ("models", "recipes", "exporters"):
             continue

@@ -13,7 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -51,7 +51,8 @@ class ExportJob:
 
     `model` is a folder or a hub id, `adapter` a LoRA adapter on it or `None` for the model as it is. `output` is an
     empty folder to write to; for the check, the folder as the exporter left it. `name` is for file names. `prompts` are
-    conversations, for the check. `say` puts one line on the user's screen.
+    conversations, for the check. `hub` is the hub id of the base, where it has one. `say` puts one line on the user's
+    screen.
     """
 
     model: str
@@ -59,6 +60,7 @@ class ExportJob:
     output: Path
     name: str
     prompts: tuple[list[Message], ...] = ()
+    hub: str = ""
     say: Callable[[str], None] = lambda _: None
 
 
@@ -108,10 +110,11 @@ def export(
     *,
     output: Path | None = None,
     overwrite: bool = False,
+    repository: str = "",
     registry: Registry,
     say: Callable[[str], None] = lambda _: None,
 ) -> Exported:
-    """Export a model, compare the result with it, and write the model card.
+    """Export a model, compare the result with it, and write the model card, which names the `repository` it is for.
 
     Raises:
         ComponentError: there is no such format, or its settings are wrong.
@@ -127,12 +130,12 @@ def export(
     given = validate(f"exporter {format!r}", function, settings or {}, notes)
     for note in notes:
         say(f"note: {note}")
-    target = (output or Path("exports") / f"{source.name}-{component.name}").resolve()
+    target = (output or Path("exports") / f"{source.name}-{component.name}").expanduser().resolve()
     if target.exists() and not overwrite:
         raise ExportError(f"there is already {target}; choose another --output, or give --overwrite")
-    with _partial(target) as partial:
-        job = ExportJob(source.model, source.adapter, partial, source.short_name)
-        log = target.with_name(f"{target.name}.log")
+    log = target.with_name(f"{target.name}.log")
+    with _partial(target, log) as partial:
+        job = ExportJob(source.model, source.adapter, partial, source.short_name, hub=source.hub)
         _in_process(component, job, given, say=say, log=log)
         if not any(partial.iterdir()):
             raise ExportError(f"exporter {format!r} wrote nothing to its output folder")
@@ -140,7 +143,7 @@ def export(
         if check := getattr(function, "check", ""):
             job = replace(job, prompts=source.prompts)
             rows = tuple(_in_process(check, job, given, say=say, log=log))
-        write_card(partial, source, component.name, function, given, rows)
+        write_card(partial, source, component.name, function, given, rows, repository)
         bad = [row for row in rows if not row["ok"]]
         if bad:
             failed = _replaced(partial, target.with_name(f"{target.name}.failed"))
@@ -161,8 +164,8 @@ def _today(name: str, registry: Registry, notes: list[str]) -> str:
 
 
 @contextlib.contextmanager
-def _partial(target: Path) -> Any:
-    """An empty folder beside the target, that is gone afterwards."""
+def _partial(target: Path, log: Path) -> Iterator[Path]:
+    """An empty folder beside the target, that is gone afterwards; and the log too when the user has stopped it."""
     partial = target.with_name(f".{target.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)
@@ -170,6 +173,9 @@ def _partial(target: Path) -> Any:
         yield partial
     except OSError as error:
         raise ExportError(f"cannot write to {target}: {error}. Make room, or choose another --output") from error
+    except KeyboardInterrupt:
+        log.unlink(missing_ok=True)
+        raise
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -208,6 +214,9 @@ def _in_process(
                     kind, message = receive(process.stdout)
                     if kind == "say":
                         say(message)
+                    elif kind == "refused":
+                        log.unlink()
+                        raise ExportError(message)
                     elif kind == "error":
                         raise ExportError(f"{message}\n  its log: {log}")
                     else:

@@ -50,6 +50,7 @@ def export(target: str, settings: tuple[str, ...], as_json: bool, **options: Any
         chosen,
         output=Path(options["output"]) if options["output"] else None,
         overwrite=options["overwrite"],
+        repository=options["push"] or "",
         registry=Registry(Plugins()),
         say=report.say,
     )

@@ -1,6 +1,7 @@
 """The process of an exporter or of its check: `python -m guerdon.export_process`, one call and out.
 
-The order comes on stdin, what is said goes to the original stdout; all that the libraries print goes to stderr, a log.
+The order comes on stdin, what is said goes to the original stdout: lines for the screen, then what came of it (done,
+refused with guerdon's own words, or an error). All that the libraries print goes to stderr, a log.
 """
 
 import os
@@ -28,7 +29,8 @@ def main() -> int:
         send(out, ("done", list(attribute(what)(job, settings)) if is_check else load(what)(job, **settings)))
         return 0
     except GuerdonError as raised:
-        error = str(raised)
+        send(out, ("refused", str(raised)))
+        return 1
     except ImportError as raised:
         traceback.print_exc()
         named = None if isinstance(what, str) else missing(what, raised)

@@ -195,11 +195,15 @@ def _alpaca(row: Row) -> dict[str, Any]:
 def _token_ids(row: Row, masks: Collection[str]) -> dict[str, Any]:
     """`labels` as given, or made from a mask, or all of the ids; padding is left out."""
     ids = _numbers(row, "input_ids")
+    if min(ids) < 0:
+        raise ValueError(f"input_ids holds {min(ids)}, which is no token id")
     labels = list(ids)
     for column in masks:
         marks = _numbers(row, column)
         if len(marks) != len(ids):
             raise ValueError(f"it has {len(ids)} input_ids but {len(marks)} {column}")
+        if column == "labels" and any(m < 0 and m != IGNORE for m in marks):
+            raise ValueError(f"labels holds {min(m for m in marks if m != IGNORE)}; what is not learnt has {IGNORE}")
         labels = marks if column == "labels" else [i if m else IGNORE for i, m in zip(ids, marks, strict=True)]
     attended = _numbers(row, "attention_mask") if row.get("attention_mask") is not None else []
     if 0 in attended:

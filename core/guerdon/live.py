@@ -32,6 +32,7 @@ class Live:
         self.tasks = {t.id: t for t in tasks}
         self.prompts: dict[str, list[Message]] = {}
         self._begun = False
+        self._complaints: set[str] = set()
 
     def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         if not self._begun:  # what a training that was killed logged after its last checkpoint
@@ -56,7 +57,7 @@ class Live:
         name = f"{self.served.name} at step {step}"
         runner = await collector.runner(endpoint, recipe.sampling.body(), name, recipe.tasks.expose)
         trajectories = await collector.collect(runner, attempts)
-        collector.judge(trajectories)
+        self._judge(trajectories)
         return [{**sequence(t), **_outcome(t)} for t in trajectories]
 
     async def score(self, items: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
@@ -70,8 +71,18 @@ class Live:
             places.append((name, attempt))
         scored = {name: await collector.score(group) for name, group in groups.items()}
         trajectories = [scored[name][attempt] for name, attempt in places]
-        collector.judge(trajectories)
+        self._judge(trajectories)
         return [_outcome(t) for t in trajectories]
+
+    def _judge(self, trajectories: Sequence[Trajectory]) -> None:
+        """Is there something to go on with? The first failure of each kind is said at once; all are counted later."""
+        self.collector.judge(trajectories)
+        for t in trajectories:
+            failed = {f"rollouts fail ({t.failure.kind})": t.failure.message} if t.failure else {}
+            failed |= {f"reward {name!r} fails": score.error.message for name, score in t.scores.items() if score.error}
+            for what in failed.keys() - self._complaints:
+                self._complaints.add(what)
+                self.collector.report.warn(f"{what}, first in {t.id}: {failed[what]}")
 
     def _known(self, tasks: Sequence[str]) -> Sequence[str]:
         unknown = [t for t in tasks if t not in self.tasks]

@@ -230,7 +230,9 @@ def _expand(value: Any, key: Key, source: str, places: Mapping[Key, str]) -> Any
         return value
 
     def replace(match: re.Match[str]) -> str:
-        found = os.environ.get(match[1], match[2])
+        found = os.environ.get(match[1])
+        if not found and match[2] is not None:  # as a shell has it: set to nothing is not set
+            return match[2]
         if found is None:
             raise RecipeError(
                 f"{where(source, places, key)}the environment has no variable {match[1]!r}; "

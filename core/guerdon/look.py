@@ -31,11 +31,12 @@ def _run_row(folder: Path) -> dict[str, Any]:
     try:
         run = Run(folder)
     except StoreError:
-        return {**row, "before": None, "newest": None}
+        return {**row, "before": None, "newest": None, "loss": None}
     summary = summarise(run)
     run.close()
     rewards = {name: figures["reward"] for name, figures in summary["eval"].items()}
     newest = [reward for name, reward in rewards.items() if name != "before"]
+    losses = [row["loss"] for t in summary["training"].values() for row in t.get("curve", ()) if "loss" in row]
     return {
         "run": run.id,
         "recipe": run.info["recipe"],
@@ -43,6 +44,7 @@ def _run_row(folder: Path) -> dict[str, Any]:
         "state": "finished" if summary["finished"] else "unfinished",
         "before": rewards.get("before"),
         "newest": newest[-1] if newest else None,
+        "loss": losses[-1] if losses else None,
     }
 
 
@@ -66,7 +68,7 @@ def show_run(run: Run) -> None:
     for name, figures in summary["rollouts"].items():
         report.say(f"\nrollouts of {name}: {figures['rollouts']}, mean reward {number(figures['reward'])}")
     for name, figures in summary["training"].items():
-        report.say(f"training {name}: {figures['rows']} rows")
+        _show_training(report, name, figures)
     trajectories = run.trajectories()
     if not trajectories:
         return
@@ -88,14 +90,30 @@ def show_run(run: Run) -> None:
     report.say(f"\nOne as a conversation: guerdon show {run.id} {shown[-1].id}   (or --best, --worst)")
 
 
+def _show_training(report: Report, name: str, figures: dict[str, Any]) -> None:
+    """How many rows, and the curve of what was logged."""
+    title = f"training {name}: " + (counted(figures["rows"], "row") if "rows" in figures else "not finished")
+    if not (curve := figures.get("curve")):
+        return report.say(f"\n{title}")
+    columns = list(dict.fromkeys(name for row in curve for name in row))
+    rows = [[str(row["step"]), *(number(row.get(name)) for name in columns[1:])] for row in curve]
+    report.say("")
+    report.table(title, columns, rows)
+
+
 def _recipe(run: Run) -> str:
     name = str(run.info["recipe"])
     return name if name.startswith("recipe ") else f"recipe {name}"
 
 
 def _short(text: str) -> str:
-    line = " ".join(text.split())
+    line = _shown(" ".join(text.split()))
     return line if len(line) <= 48 else line[:45] + "..."
+
+
+def _shown(text: str) -> str:
+    """Without escape sequences: a model must not move the cursor."""
+    return text.replace("\x1b", "")
 
 
 def show_trajectory(trajectory: Trajectory) -> None:
@@ -124,10 +142,10 @@ _COLOURS = {"system": "dim", "user": "cyan", "assistant": "green", "tool": "mage
 
 def _message(message: Message) -> Panel:
     role = str(message.get("role"))
-    text = Text(str(message.get("content") or ""))
+    text = Text(_shown(str(message.get("content") or "")))
     for call in message.get("tool_calls") or ():
         text.append("\n" if text.plain else "")
-        text.append(f"calls {call['function']['name']} {call['function']['arguments']}", "bold")
+        text.append(_shown(f"calls {call['function']['name']} {call['function']['arguments']}"), "bold")
     return Panel(text, title=role, title_align="left", border_style=_COLOURS.get(role, ""), padding=(0, 1))
 
 

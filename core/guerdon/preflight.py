@@ -6,6 +6,7 @@ from guerdon.errors import RecipeError
 from guerdon.index import cache_folder
 from guerdon.inputs import Inputs
 from guerdon.resolve import Bound, Plan
+from guerdon.served import is_adapter
 from guerdon.settings import SettingError
 from guerdon.training import Facts
 from guerdon.traits import attribute
@@ -33,6 +34,9 @@ def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
     # a registered model is prepared in the cache, if it was ever used
     places = (plan.loaded.folder / Path(plan.model).expanduser(), Path(cache_folder()) / plan.model)
     folder = next((p for p in places if (p / "config.json").is_file() or (p == places[0] and p.is_dir())), None)
+    adapter = plan.adapter
+    if adapter and not is_adapter(adapter):  # a whole model, gone on with
+        folder, adapter = adapter, None
     rows = None
     if plan.rolls_out and inputs.tasks:
         rows = len(inputs.tasks.tasks)
@@ -41,7 +45,7 @@ def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
     return Facts(
         model=str(folder.resolve()) if folder else plan.model,
         launch=recipe.launch,
-        adapter=plan.adapter,
+        adapter=adapter,
         rows=rows,
         validation=bool(recipe.data and recipe.data.validation),
         group_size=recipe.loop.group_size,

@@ -81,8 +81,8 @@ def _shortened(text: str) -> str:
 def _show_figures(console: Console, found: dict[str, Any], max_length: int | None) -> None:
     tokens = found["tokens"]
     console.print(
-        f"\n[bold]{counted(found['rows'], 'row')} looked at[/bold]: {tokens['all']} tokens, {found['trained']} learnt; "
-        f"the median row has {tokens['median']}, the longest {tokens['longest']}",
+        f"\n[bold]{counted(found['rows'], 'row')} looked at[/bold]: {counted(tokens['all'], 'token')}, "
+        f"{found['trained']} learnt; the median row has {tokens['median']}, the longest {tokens['longest']}",
         highlight=False,
         soft_wrap=True,
     )

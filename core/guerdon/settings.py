@@ -11,8 +11,8 @@ import re
 import textwrap
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from types import SimpleNamespace
-from typing import Any, get_type_hints
+from types import SimpleNamespace, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -166,9 +166,16 @@ def _arguments(doc: str) -> list[tuple[str, str]]:
 
 
 def _type_name(hint: Any) -> str:
+    """
+    >>> from pydantic import PositiveInt
+    >>> _type_name(PositiveInt | None), _type_name(dict[str, Any])
+    ('int | None', 'dict[str, Any]')
+    """
     hint = getattr(hint, "__origin__", hint) if hasattr(hint, "__metadata__") else hint  # bounds are for pydantic
     if hint is Any:
         return "any"
+    if get_origin(hint) in (Union, UnionType):
+        return " | ".join(_type_name(one) for one in get_args(hint)).replace("NoneType", "None")
     if isinstance(hint, type) and not getattr(hint, "__args__", None):
         return hint.__name__
     return re.sub(r"\b(?:typing|collections\.abc)\.", "", str(hint))

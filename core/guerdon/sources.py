@@ -116,6 +116,8 @@ def _csv(path: Path, of: str) -> Rows:
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
     try:
         header = next(reader)
+        if twice := [name for name in dict.fromkeys(header) if header.count(name) > 1]:
+            raise TaskError(f"{path}, line 1: the header has the column {twice[0]!r} twice; name one of them otherwise")
         for row in reader:
             if not row:
                 continue

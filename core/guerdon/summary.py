@@ -1,5 +1,6 @@
 """A run in figures: what its trajectories came to, stage by stage."""
 
+import re
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -9,6 +10,9 @@ from guerdon.report import number
 from guerdon.store import Run
 from guerdon.tally import tally
 from guerdon.trajectory import Trajectory
+
+CURVE = re.compile(r"loss|eval_loss|reward|rewards/.+/mean")
+"""The logged figures that tell how a training went."""
 
 
 def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
@@ -70,13 +74,34 @@ class RunningMeans:
 def summarise(run: Run) -> dict[str, Any]:
     """A run's figures: what `guerdon show RUN --json` prints."""
     stages = run.stages()
+    trained = {n.removeprefix("train-"): d for n, d in stages.items() if n.startswith("train-")}
+    curves = _curves(run.metrics())
+    points = 8 if len(curves) < 3 else 2
     return {
         "run": run.id,
         "finished": "finished" in stages,
         "eval": compared({n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")}),
         "rollouts": {n.removeprefix("rollout-"): d for n, d in stages.items() if n.startswith("rollout-")},
-        "training": {n.removeprefix("train-"): d for n, d in stages.items() if n.startswith("train-")},
+        "training": {
+            n: {**trained.get(n, {}), "curve": _thinned(curves.get(n, []), points)} for n in {**curves, **trained}
+        },
     }
+
+
+def _curves(metrics: Iterable[Mapping[str, Any]]) -> dict[str, list[dict[str, float]]]:
+    """By training, finished or not: the loss, the reward and the mean of each reward, at the steps that were logged."""
+    found: dict[str, dict[int, dict[str, float]]] = {}
+    for row in metrics:
+        kept = {name.removesuffix("/mean"): value for name, value in row.items() if CURVE.fullmatch(name)}
+        if kept:
+            steps = found.setdefault(row["stage"].removeprefix("train-"), {})
+            steps.setdefault(row["step"], {"step": row["step"]}).update(kept)
+    return {name: list(steps.values()) for name, steps in found.items()}
+
+
+def _thinned(rows: Sequence[dict[str, float]], most: int) -> list[dict[str, float]]:
+    """The first, the last, and what lies evenly between them."""
+    return [rows[i] for i in sorted({round(k * (len(rows) - 1) / (most - 1)) for k in range(most)})] if rows else []
 
 
 def compared(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -99,7 +99,14 @@ class Trajectory:
         return sum(t.reply_tokens for t in self.turns)
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        """As plain data. Not by `asdict`, which copies every token id with care."""
+        turns = [_plain(turn) for turn in self.turns]
+        scores = {
+            name: {**_plain(score), "error": asdict(score.error) if score.error else None}
+            for name, score in self.scores.items()
+        }
+        failure = asdict(self.failure) if self.failure else None
+        return {**_plain(self), "turns": turns, "scores": scores, "failure": failure}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> "Trajectory":
@@ -123,6 +130,11 @@ def weighted_sum(scores: Mapping[str, Score]) -> float | None:
 
 def score_from_json(data: Mapping[str, Any]) -> Score:
     return Score(**{**data, "error": _failure(data.get("error"))})
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """A record's fields, as they are."""
+    return {name: getattr(record, name) for name in record.__slots__}
 
 
 def _turn(data: Mapping[str, Any]) -> Turn:

@@ -52,6 +52,9 @@ def smollm2_135m() -> str:
     return str(folder)
 
 
+smollm2_135m.hub_id = HUB_ID  # type: ignore[attr-defined]
+
+
 def local_folder(model: str) -> str:
     """A folder that transformers can load: `model` itself, or the hub model of that id, downloaded.
 
@@ -89,7 +92,7 @@ def from_hub(model: str) -> str:
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.*"]
+    wanted = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "merges.txt", "vocab.*", "README.md"]
     try:
         return snapshot_download(model, allow_patterns=wanted, local_files_only=True)
     except LocalEntryNotFoundError:

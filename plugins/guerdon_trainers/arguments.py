@@ -6,6 +6,7 @@ What has no setting of its own is an entry of `options`, by trl's own name.
 
 import dataclasses
 import importlib.util
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -144,7 +145,7 @@ def common(
         "logging_steps": 1,
         "logging_nan_inf_filter": False,
         "disable_tqdm": True,
-        "report_to": _reports(report_to),
+        "report_to": _reports(report_to, job),
         "eval_strategy": "no",
         "save_strategy": "steps" if save_steps else "no",
         "save_steps": save_steps or 500,
@@ -165,12 +166,16 @@ def _device(options: Mapping[str, Any]) -> tuple[bool, bool]:
     return gpu, gpu and not options.get("fp16") and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
-def _reports(names: Sequence[str]) -> list[str]:
-    """Raises `TrainingError` for a package that is not there; the console is always written to."""
+def _reports(names: Sequence[str], job: TrainingJob) -> list[str]:
+    """Raises `TrainingError` for a package that is not there; the console is always written to. TensorBoard's files
+    are put beside the work folder, which is emptied in the end."""
     wanted = [name for name in names if name not in ("console", "none")]
     for name in wanted:
         if name in PIP and importlib.util.find_spec(PIP[name]) is None:
             raise TrainingError(f"report_to: {name} is not installed: pip install {PIP[name]}")
+    if "tensorboard" in wanted:
+        folder = os.environ.setdefault("TENSORBOARD_LOGGING_DIR", str(job.work.parent / "tensorboard" / job.work.name))
+        job.say(f"tensorboard --logdir {folder}")
     return wanted or ["none"]
 
 

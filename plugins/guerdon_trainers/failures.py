@@ -23,8 +23,8 @@ def explain(log: str, code: int | None, settings: Settings, timeout: float | Non
         timeout: The seconds that it had, when it took longer.
     """
     for pattern, name, advise in CAUSES:
-        if match := re.search(pattern, log, re.I):
-            return _told(name, advise(settings), _line(log, match.start()))
+        if found := [match.start() for match in re.finditer(pattern, log, re.I)]:
+            return _told(name, advise(settings), _line(log, found[-1]))  # the first ones are the traceback's
     if timeout is not None:
         return _told(f"it was not done after {timeout:g} s (loop.train_timeout)", _slow(settings))
     if name := SIGNALS.get(code or 0, ""):

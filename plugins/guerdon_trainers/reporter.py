@@ -31,7 +31,7 @@ def reporter(job: TrainingJob, first: Mapping[str, float] | None = None) -> Any:
 
         def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             self.last = time.perf_counter()
-            job.log(state.global_step, state.max_steps, first or {})
+            job.log(state.global_step, state.max_steps, {} if state.global_step else first or {})
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             if state.global_step >= state.max_steps and not (args.load_best_model_at_end or args.push_to_hub):

@@ -179,6 +179,7 @@ def sft(
             tokenizer=tokenizer,
             gradient_checkpointing=gradient_checkpointing,
         )
+        _check_vocabulary(model, rows, held_back)
         _train(job, args, model, adapter, tokenizer, rows, held_back, early_stop, checkpoint)
 
 
@@ -197,9 +198,20 @@ def _evaluation(job: TrainingJob, eval_steps: int | None, save_steps: int, patie
 
 def _say_rows(job: TrainingJob, rows: TokenSet, max_length: int) -> None:
     counts = rows.counts
-    cut = f", {counts.cut} of them cut at max_length {max_length}" if counts.cut else ""
-    dropped = f"; {counts.dropped} left out, which have nothing to learn" if counts.dropped else ""
-    job.say(f"{counted(counts.rows, 'row')} to learn from{cut}{dropped}; {counts.trained} of {counts.tokens} tokens")
+    dropped = f", {counts.dropped} left out, which have nothing to learn" if counts.dropped else ""
+    cut = f"; {counts.cut} of all {counts.rows + counts.dropped} cut at max_length {max_length}" if counts.cut else ""
+    job.say(f"{counted(counts.rows, 'row')} to learn from{dropped}{cut}; {counts.trained} of {counts.tokens} tokens")
+
+
+def _check_vocabulary(model: Any, *sets: TokenSet | None) -> None:
+    """On a GPU a token id beyond the vocabulary ends in an assertion that names nothing."""
+    size = model.config.get_text_config().vocab_size
+    largest = max(one.counts.largest for one in sets if one)
+    if largest >= size:
+        raise TrainingError(
+            f"The rows hold the token id {largest}, but the model's vocabulary ends at {size - 1}: another tokenizer "
+            "made them. Make them with the model's own, or give texts or messages."
+        )
 
 
 def _train(
@@ -232,4 +244,9 @@ def _train(
     trainer.remove_callback(PrinterCallback)
     settle(trainer)
     trainer.train(resume_from_checkpoint=checkpoint)
+    state = trainer.state
+    if patience and state.best_metric is not None:  # None where it was never evaluated
+        early = f"stopped early at step {state.global_step}; " if state.global_step < state.max_steps else ""
+        best = f"of step {state.best_global_step}, eval_loss {state.best_metric:.4g}"
+        job.say(f"{early}the best weights are kept: {best}")
     save(trainer, tokenizer, job)

@@ -65,9 +65,9 @@ def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        beside = [p.name for p in path.parent.glob("*.jinja")] if path.parent.is_dir() else []
+        beside = [p.name for p in path.parent.glob("*.jinja")]
         hint = near_miss(path.name, ["auto", "chatml", *beside], listing=False)
-        raise TrainingError(f"chat_template: {path} cannot be read: {error}.{hint}") from None
+        raise TrainingError(f"chat_template: {path.absolute()} cannot be read: {error.args[-1]}.{hint}") from None
 
 
 def _training_template(tokenizer: Any) -> str | None:

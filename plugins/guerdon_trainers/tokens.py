@@ -25,17 +25,19 @@ Learn = Literal["assistant", "all"]
 @dataclass(slots=True)
 class Counts:
     """`rows` to train on; of all that were read `cut` lost their end to max_length, and `dropped` had nothing left to
-    learn. `tokens` in the rows, and how many of them are `trained`."""
+    learn. `tokens` in the rows, how many of them are `trained`, and the `largest` token id."""
 
     rows: int = 0
     cut: int = 0
     dropped: int = 0
     tokens: int = 0
     trained: int = 0
+    largest: int = 0
 
     def add(self, other: "Counts") -> None:
         for name in self.__slots__:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
+            both = getattr(self, name), getattr(other, name)
+            setattr(self, name, max(both) if name == "largest" else sum(both))
 
     def check(self, max_length: int) -> None:
         """Raises `TrainingError` when there is nothing to learn from."""
@@ -100,6 +102,7 @@ def short_rows(
         counts.rows += 1
         counts.tokens += len(tokens["input_ids"])
         counts.trained += trained
+        counts.largest = max(counts.largest, *tokens["input_ids"], *tokens["labels"])
         yield tokens
 
 
