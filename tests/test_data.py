@@ -300,6 +300,9 @@ def test_only_the_first_rows_are_read_where_that_is_asked(tmp_path: Path, monkey
     with pairs(tmp_path / "a.jsonl", 5).open("a") as file:
         file.write("not JSON\n")
     assert asked(read(tmp_path, {"path": "a.jsonl", "shuffle": True, "validation": 2}, first=2).rows) == ["q0", "q1"]
+    pairs(tmp_path / "b.jsonl", 4)
+    few = {"path": "b.jsonl", "shuffle": True, "validation": 1}
+    assert list(read(tmp_path, few, first=5).rows) == list(read(tmp_path, few).rows), "all of it was read"
     monkeypatch.setattr(config, "HF_HUB_OFFLINE", True)
     hub = {"dataset": "guerdon/none-such", "weight": 1}
     found = read(tmp_path, {"mix": [{"path": "a.jsonl", "weight": 3}, hub]}, first=2)

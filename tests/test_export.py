@@ -441,18 +441,3 @@ def test_sentencepiece_tokens_get_scores_in_the_order_of_the_merges() -> None:
 
     scores = _scores(["<unk>", "▁", "t", "h", "▁t", "th", "▁th"], [["▁", "t"], ["t", "h"], ["▁t", "h"]])
     assert scores[4] > scores[5] > scores[6] > scores[0]
-
-
-@pytest.mark.model
-def test_smollm2_as_gguf(tmp_path: Path) -> None:
-    from gguf import GGUFReader
-
-    from guerdon_backends.models import smollm2_135m
-    from guerdon_trainers.export.gguf import gguf
-
-    gguf(ExportJob(smollm2_135m(), None, tmp_path, "smollm2"))
-    (file,) = tmp_path.iterdir()
-    reader = GGUFReader(file)
-    said = {name: field.contents() for name, field in reader.fields.items() if field.types}
-    assert (said["tokenizer.ggml.pre"], said["llama.rope.freq_base"], len(reader.tensors)) == ("smollm", 100000, 272)
-    assert 130e6 < file.stat().st_size < 160e6

@@ -207,9 +207,9 @@ def test_a_training_that_hangs_says_where(tmp_path: Path) -> None:
     component = Registry(Plugins(), tmp_path).find("trainers", "./hangs.py:hangs")
     job = {"model": "", "adapter": None, "rows": tmp_path, "output": tmp_path / "out", "seed": 0, "work": tmp_path}
     training = train(
-        Bound(component, load(component), {}), job, Watcher(), launch=Launch(), output=tmp_path / "log", timeout=5
+        Bound(component, load(component), {}), job, Watcher(), launch=Launch(), output=tmp_path / "log", timeout=7
     )
-    with pytest.raises(TrainingError, match=r"longer than 5 s(?s:.*)it was at(?s:.*)hangs\.py\", line 4 in hangs"):
+    with pytest.raises(TrainingError, match=r"longer than 7 s(?s:.*)it was at(?s:.*)hangs\.py\", line 4 in hangs"):
         asyncio.run(training)
 
 

@@ -340,7 +340,7 @@ def test_the_command_shows_rows_as_the_model_sees_them(model: str, tmp_path: Pat
 
     found = guerdon(tmp_path, "data", "preview", "recipe.yaml", "data.limit=2", "--json").json
     assert found["rows"][0]["pieces"][1] == {"text": "a<|im_end|>", "trained": True}
-    assert found["sample"]["rows"] == 2 and found["sample"]["rows_cut"] == 0
+    assert found["figures"]["rows"] == 2 and found["figures"]["rows_cut"] == 0
 
     ran = guerdon(tmp_path, "data", "preview", "recipe.yaml", "data.fields.prompt=promt", code=1)
     assert "there is no column 'promt'. Did you mean 'prompt'?" in ran.err

@@ -28,7 +28,7 @@ def checked(loaded: Loaded, registry: Registry) -> dict[str, Any]:
         "model": plan.model,
         "adapter": str(plan.adapter) if plan.adapter else None,
         "backend": str(plan.backend),
-        "agent": str(plan.agent) if inputs.tasks or inputs.held else None,
+        "agent": str(plan.agent) if plan.recipe.tasks or plan.recipe.eval else None,
         "rewards": [f"{r.name}: {r} x {r.weight:g}" for r in plan.rewards],
         "trainer": str(plan.trainer) if plan.trainer else None,
         "data": inputs.data.notes if inputs.data else None,

@@ -93,25 +93,26 @@ def read_data(spec: Data, *, folder: Path, seed: int, first: int | None = None) 
     """The rows that a recipe's `data` describes.
 
     The parts of a mixture, and a validation set of its own, take the whole's `fields` and `system` where they give
-    none. `first` reads only so many rows of each source, as they stand, and streams those of a hub data set, which
-    may then be out of reach: a note says so.
+    none. `first` reads only so many rows of each source, and streams those of a hub data set, which may then be out of
+    reach: a note says so. What had more is left as it stands, neither shuffled nor mixed nor split.
 
     Raises:
         TaskError: a file or a row is wrong; says which, and what to do.
     """
     spool = _Spool()
     notes: list[str] = []
+    sources = [spec] if spec.mix is None else [_inherit(part, spec) for part in spec.mix]
+    parts = [_read(source, spool, folder, seed, first, notes) for source in sources]
+    partial = first is not None and not all(0 < len(part) < first for part in parts)
     if spec.mix is None:
-        rows = _read(spec, spool, folder, seed, first, notes)
-        counts = {name_of(spec): len(rows)}
+        rows, counts = parts[0], {name_of(spec): len(parts[0])}
     else:
-        parts = [_read(_inherit(part, spec), spool, folder, seed, first, notes) for part in spec.mix]
-        rows, counts = _mixed(spec, parts, seed, first, notes)
+        rows, counts = _mixed(spec, parts, seed, partial, notes)
     validation = None
     if isinstance(spec.validation, Data):
         notes.append("validation:")
         validation = _read(_inherit(spec.validation, spec), spool, folder, seed, first, notes)
-    elif spec.validation and not first:
+    elif spec.validation and not partial:
         rows, validation = _held_back(rows, spec.validation, seed)
         notes.append(f"validation: {counted(validation, 'row')} held back, {len(rows)} left to train on")
     if validation is not None:
@@ -205,7 +206,7 @@ def _read(spec: Data, spool: _Spool, folder: Path, seed: int, first: int | None,
     if len(spool) == start:
         raise TaskError(f"{name}: there are no rows in it")
     rows = Lines(spool, range(start, len(spool)))
-    if not first:
+    if not first or len(rows) < min(first, spec.limit or first):
         rows = _in_order(rows, spec, seed)[: spec.limit]
     all_ = f"the first {len(spool) - start}" if first == len(spool) - start else str(len(spool) - start)
     limited = f", {len(rows)} taken" if len(rows) < len(spool) - start else ""
@@ -245,23 +246,23 @@ def _in_order(rows: Lines, spec: Data, seed: int) -> Lines:
 
 
 def _mixed(
-    spec: Data, parts: Sequence[Lines], seed: int, first: int | None, notes: list[str]
+    spec: Data, parts: Sequence[Lines], seed: int, partial: bool, notes: list[str]
 ) -> tuple[Lines, dict[str, int]]:
-    """As many rows as the shares allow, drawn with the seed and shuffled; with `first`, all that was read."""
+    """As many rows as the shares allow, drawn with the seed and shuffled; of `partial` sources, all."""
     mix = spec.mix or []
     weights = [Fraction(repr(part.weight)) for part in mix]
     shares = [w / sum(weights) for w in weights]
     counts = [len(part) for part in parts]
     names = [name_of(part) for part in mix]
     drawn = list(parts)
-    if first:
+    if partial:
         notes.append("mixture: " + ", ".join(f"{float(s):.1%} {n}" for s, n in zip(shares, names, strict=True)))
     else:
         total = int(min(n / share for n, share in zip(counts, shares, strict=True)))
         counts = _apportioned(_whole(min(total, spec.limit or total), shares), shares)
         drawn = [p.shuffled(f"mix-{seed}-{i}")[:n] for i, (p, n) in enumerate(zip(parts, counts, strict=True))]
     rows = Lines(parts[0].spool, array("Q", [i for part in drawn for i in part.order]))
-    if not first:
+    if not partial:
         if not rows:
             raise TaskError("the mixture is empty: with these weights the smallest source does not give a single row")
         rows = rows.shuffled(f"shuffle-{seed if isinstance(spec.shuffle, bool) else spec.shuffle}")

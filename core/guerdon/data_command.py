@@ -6,7 +6,7 @@ import click
 
 from guerdon.printing import print_json
 
-SAMPLE = 200
+LOOKED_AT = 200
 """Rows that are tokenised for the figures."""
 
 
@@ -30,16 +30,16 @@ def preview(recipe: str, overrides: tuple[str, ...], rows: int, as_json: bool) -
     from guerdon.cli import open_recipe
     from guerdon.preview import figures, show
 
-    plan, found, sample = _sampled(*open_recipe(recipe, overrides), max(rows, SAMPLE))
-    shown = sample[:rows]
+    plan, found, seen = _looked_at(*open_recipe(recipe, overrides), max(rows, LOOKED_AT))
+    shown = seen[:rows]
     if as_json:
-        return print_json({"data": found.notes, "rows": [r.to_json() for r in shown], "sample": figures(sample)})
+        return print_json({"data": found.notes, "rows": [r.to_json() for r in shown], "figures": figures(seen)})
     for note in found.notes:
         click.echo(f"data  {note}")
-    show(Console(highlight=False), shown, sample, plan.trainer.settings.get("max_length"))
+    show(Console(highlight=False), shown, seen, plan.trainer.settings.get("max_length"))
 
 
-def _sampled(loaded: Any, registry: Any, first: int) -> tuple[Any, Any, Any]:
+def _looked_at(loaded: Any, registry: Any, first: int) -> tuple[Any, Any, Any]:
     """The plan, the rows as they were recognised, and as the trainer will see them.
 
     Raises:
@@ -70,5 +70,5 @@ def _sampled(loaded: Any, registry: Any, first: int) -> tuple[Any, Any, Any]:
     if plan.recipe.data.mix:  # so that each source is among those shown
         Random(plan.recipe.seed).shuffle(rows)
     model = plan.adapter if plan.adapter and (plan.adapter / "tokenizer_config.json").exists() else plan.model
-    sample = attribute(target)(plan.model_path(str(model)), rows[:first], trainer.settings)
-    return plan, found, sample
+    seen = attribute(target)(plan.model_path(str(model)), rows[:first], trainer.settings)
+    return plan, found, seen

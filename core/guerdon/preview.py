@@ -52,8 +52,8 @@ def figures(rows: Sequence[PreviewRow]) -> dict[str, Any]:
     }
 
 
-def show(console: Console, rows: Sequence[PreviewRow], sample: Sequence[PreviewRow], max_length: int | None) -> None:
-    """Print these rows, then the figures of the sample. Without colours the learnt text stands between » and «."""
+def show(console: Console, rows: Sequence[PreviewRow], seen: Sequence[PreviewRow], max_length: int | None) -> None:
+    """Print these rows, then the figures of all that were seen. Without colours the learnt text stands between » and «."""
     coloured = bool(console.color_system)
     how = f"in [{TRAINED}]green[/]" if coloured else f"between {OPEN} and {CLOSE}"
     console.print(f"What is learnt is {how}.", highlight=False)
@@ -62,7 +62,7 @@ def show(console: Console, rows: Sequence[PreviewRow], sample: Sequence[PreviewR
         console.print(f"\n[bold]row {number}[/bold]: {counted(row.tokens, 'token')}, {row.trained} learnt{cut}")
         text = "".join(_marked(_shortened(text), trained, coloured) for text, trained in row.pieces)
         console.print(text, highlight=False, soft_wrap=True)
-    _show_figures(console, figures(sample), max_length)
+    _show_figures(console, figures(seen), max_length)
 
 
 def _marked(text: str, trained: bool, coloured: bool) -> str:

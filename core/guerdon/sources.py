@@ -3,11 +3,16 @@
 import csv
 import glob
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from guerdon.errors import TaskError, near_miss
+
+HUB_SECONDS = 3.0
+"""For the hub to answer at all."""
 
 Row = Mapping[str, Any]
 Rows = Iterator[tuple[str, Row]]  # where the row stands, for messages; and the row
@@ -61,11 +66,34 @@ def hub_rows(name: str, subset: str | None, split: str, revision: str | None = N
     except ImportError:
         raise TaskError(f"data set {name!r}: needs datasets: pip install 'guerdon[data]'") from None
     try:
-        data = load_dataset(name, subset, split=split, revision=revision, streaming=stream)
-        yield from ((f"{name}, row {i}", row) for i, row in enumerate(data))
+        with _no_vain_retries():
+            data = load_dataset(name, subset, split=split, revision=revision, streaming=stream)
+            yield from ((f"{name}, row {i}", row) for i, row in enumerate(data))
     except Exception as error:  # network, names, splits, scripts: each with a class of its own
         kind = "unreachable" if isinstance(error, ConnectionError) else ""
         raise TaskError(f"data set {name!r} cannot be loaded: {type(error).__name__}: {error}", kind=kind) from None
+
+
+@contextmanager
+def _no_vain_retries() -> Iterator[None]:
+    """Ask the hub once, briefly: where it does not answer, its client would try for half a minute, and say so."""
+    import datasets
+    import httpx
+    from huggingface_hub import constants
+
+    flags = ((constants, "HF_HUB_OFFLINE"), (datasets.config, "HF_HUB_OFFLINE"))
+    before = [getattr(module, flag) for module, flag in flags]
+    if not any(before):
+        try:
+            httpx.head(os.environ.get("HF_ENDPOINT") or constants.ENDPOINT, timeout=HUB_SECONDS)
+        except httpx.HTTPError:
+            for module, flag in flags:
+                setattr(module, flag, True)
+    try:
+        yield
+    finally:
+        for (module, flag), value in zip(flags, before, strict=True):
+            setattr(module, flag, value)
 
 
 def kind(value: Any) -> str:

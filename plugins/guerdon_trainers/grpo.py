@@ -185,7 +185,6 @@ def grpo(
         world=job.world,
         group_size=rollouts.group_size,
     )
-    job.say(f"{batch}" + (f" ({batch.mended})" if batch.mended else ""))
     if how == "vllm":
         vllm_environment(name, job.world)
     prepare(job, name, threads=threads)
