@@ -83,7 +83,9 @@ def test_two_processes_learn_what_one_does(model: Path, tmp_path: Path) -> None:
     function, one, two = load(component), Watcher(), Watcher()
     bound = Bound(component, function, validate("sft", function, {**TINY, "batch_size": 2}))
     job = order(model, tmp_path / "two")
-    asyncio.run(train(bound, job, two, launch=Launch(gpus=2), output=tmp_path / "log.txt", timeout=200))
+    asyncio.run(
+        train(bound, job, two, launch=Launch(gpus=2), folder=tmp_path, output=tmp_path / "log.txt", timeout=200)
+    )
     alone = validate("sft", function, {**TINY, "batch_size": 4})
     function(TrainingJob(**order(model, tmp_path / "one"), log=one.log, say=one.say), **alone)
 
@@ -180,7 +182,9 @@ def test_no_process_is_left_when_a_training_is_interrupted(tmp_path: Path) -> No
     files = [tmp_path / "0", tmp_path / "1"]
 
     async def interrupted() -> None:
-        training = train(bound, job, Watcher(), launch=Launch(gpus=2), output=tmp_path / "log.txt", timeout=100)
+        training = train(
+            bound, job, Watcher(), launch=Launch(gpus=2), folder=tmp_path, output=tmp_path / "log.txt", timeout=100
+        )
         task = asyncio.create_task(training)
         while not task.done() and not all(file.exists() and file.read_text() for file in files):
             await asyncio.sleep(0.05)
@@ -207,7 +211,13 @@ def test_a_training_that_hangs_says_where(tmp_path: Path) -> None:
     component = Registry(Plugins(), tmp_path).find("trainers", "./hangs.py:hangs")
     job = {"model": "", "adapter": None, "rows": tmp_path, "output": tmp_path / "out", "seed": 0, "work": tmp_path}
     training = train(
-        Bound(component, load(component), {}), job, Watcher(), launch=Launch(), output=tmp_path / "log", timeout=7
+        Bound(component, load(component), {}),
+        job,
+        Watcher(),
+        launch=Launch(),
+        folder=tmp_path,
+        output=tmp_path / "log",
+        timeout=7,
     )
     with pytest.raises(TrainingError, match=r"longer than 7 s(?s:.*)it was at(?s:.*)hangs\.py\", line 4 in hangs"):
         asyncio.run(training)

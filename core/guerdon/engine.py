@@ -119,7 +119,8 @@ class Engine:
         trajectories = await self.roll_out(
             "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.served.endpoint()
         )
-        self.run.finish_stage(stage, {**figures(trajectories), "held_out": self.recipe.eval is not None})
+        held_out = self.recipe.eval is not None
+        self.run.finish_stage(stage, {**figures(trajectories), "policy": policy, "held_out": held_out})
 
     async def warm_up(self) -> None:
         """Demonstrations of the same agent with another backend, and a training on them."""
@@ -264,6 +265,7 @@ class Engine:
                 job,
                 live,
                 launch=self.recipe.launch,
+                folder=self.plan.loaded.folder,
                 output=self.run.folder / "logs" / f"{stage}.log",
                 timeout=self.recipe.loop.train_timeout,
             )
@@ -294,12 +296,19 @@ class Engine:
         await self.train(name, self.plan.trainer, [t for t in stored if t.iteration == iteration])
 
     async def evaluate_newest(self) -> None:
-        """Evaluate the run's newest checkpoint beside the model itself."""
+        """Evaluate the run's newest checkpoint beside the model itself.
+
+        Raises:
+            TrainingError: there are no tasks.
+        """
+        if not self.eval_tasks:
+            raise TrainingError(f"run {self.run.id} has no tasks to evaluate on: give its recipe `eval` and `rewards`")
         await self.evaluate("before")
         names = trained(self.run)
-        if names:
+        policy = self.checkpoints().index(names[-1]) + 1 if names else 0
+        if policy not in {done.get("policy") for done in self.run.stages().values()}:
             self._take(names[-1])
-            await self.evaluate(names[-1], self.checkpoints().index(names[-1]) + 1)
+            await self.evaluate(names[-1], policy)
 
     def _take(self, name: str) -> None:
         """Make a finished training's checkpoint the policy, if it made one."""

@@ -53,7 +53,7 @@ def figures(rows: Sequence[PreviewRow]) -> dict[str, Any]:
 
 
 def show(console: Console, rows: Sequence[PreviewRow], seen: Sequence[PreviewRow], max_length: int | None) -> None:
-    """Print these rows, then the figures of all that were seen. Without colours the learnt text stands between » and «."""
+    """Print these rows, then figures of all seen. Without colours the learnt text stands between » and «."""
     coloured = bool(console.color_system)
     how = f"in [{TRAINED}]green[/]" if coloured else f"between {OPEN} and {CLOSE}"
     console.print(f"What is learnt is {how}.", highlight=False)

@@ -107,6 +107,10 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
         notes,
     )
     _check_rolling_out(plan)
+    if plan.trainer and recipe.launch.world > 1 and not hasattr(plan.trainer.function, "launcher"):
+        raise loaded.error(
+            ("launch",), f"trainer {plan.trainer.component.name!r} runs in one process: leave `launch` out"
+        )
     _check_model(recipe.model, ("model",), loaded, registry)
     if warmup and warmup.model:
         _check_model(warmup.model, ("loop", "warmup", "model"), loaded, registry)

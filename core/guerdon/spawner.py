@@ -186,7 +186,10 @@ def _work(channel: int, board: int, prepared: dict[bytes, Any], memory_mb: int) 
 def _spawn(channel: int, prepared: dict[bytes, Any]) -> NoReturn:
     """Prepare the job that comes first, and say how that went: '' when all is well."""
     control = socket.socket(fileno=channel)
-    paths, key = receive(Unbuffered(control))
+    try:
+        paths, key = receive(Unbuffered(control))
+    except (EOFError, OSError):  # interrupted between the fork and the job
+        os._exit(0)
     sys.path[:] = paths
     wrong = ""
     try:

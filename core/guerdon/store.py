@@ -202,13 +202,13 @@ def find_run(runs: Path, name: str) -> Path:
     Raises:
         StoreError: there is none, or there are several.
     """
-    for folder in (Path(name), runs / name):
+    for folder in (Path(name), runs / name) if name else ():
         if (folder / "run.json").is_file():
             return folder
     known = [p.name for p in list_runs(runs)]
     if not known:
         raise StoreError(f"there are no runs in {runs}/ yet; start one, e.g. guerdon run quickstart")
-    matches = known[-1:] if name == "last" else [k for k in known if name in k]
+    matches = known[-1:] if name == "last" else [k for k in known if name and name in k]
     if len(matches) == 1:
         return runs / matches[0]
     if matches:

@@ -135,10 +135,18 @@ ASKED = ("generate", "score")
 
 
 async def train(
-    trainer: "Bound", job: Mapping[str, Any], service: Service, *, launch: Launch, output: Path, timeout: float
+    trainer: "Bound",
+    job: Mapping[str, Any],
+    service: Service,
+    *,
+    launch: Launch,
+    folder: Path,
+    output: Path,
+    timeout: float,
 ) -> None:
     """Run a trainer in a process of its own, or in as many as `launch` says. `job` is a `TrainingJob` without what
-    the process itself adds; `output` takes what the processes print.
+    the process itself adds. Relative paths in the trainer's settings start from `folder`, the recipe's; `output` takes
+    what the processes print.
 
     Raises:
         TrainingError: it failed, ended without a word, or took longer than `timeout` seconds.
@@ -147,9 +155,9 @@ async def train(
     output.parent.mkdir(parents=True, exist_ok=True)
     words, environment = launcher(trainer, launch)
     talk = _Talk((trainer.component, dict(trainer.settings), dict(job)), service)
-    with output.open("ab") as printed, tempfile.TemporaryDirectory(prefix="guerdon-") as folder:
+    with output.open("ab") as printed, tempfile.TemporaryDirectory(prefix="guerdon-") as meeting:
         start = printed.tell()
-        address = Path(folder) / "trainer"
+        address = Path(meeting) / "trainer"
         server = await asyncio.start_unix_server(talk.serve, address)
         process = await asyncio.create_subprocess_exec(
             *words,
@@ -163,6 +171,7 @@ async def train(
                 "PYTHONPATH": os.pathsep.join(p or str(Path.cwd()) for p in sys.path),
                 "GUERDON_TRAINER": str(address),
             },
+            cwd=folder if folder.is_dir() else None,
             start_new_session=True,  # Ctrl-C is for the engine, which then ends the trainer
         )
         over = {asyncio.create_task(process.wait()), asyncio.create_task(talk.ended.wait())}

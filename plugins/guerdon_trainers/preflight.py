@@ -182,7 +182,9 @@ def _memory(
         cached_tokens=cached_tokens,
         reserved=vllm_share * (card.memory or 0.0) if card else 0.0,
     )
-    line = f"memory{' of each process' if batch.world > 1 else ''}, roughly: {needed}"
+    line = (
+        f"memory{' of each process' if batch.world > 1 else ''}, roughly, were all rows as long as max_length: {needed}"
+    )
     if card and card.memory:
         line += f"; {card.name} has {card.memory:.1f} GB"
         if needed.total > card.memory:
