@@ -201,7 +201,7 @@ def test_notes_on_sft(model: Path) -> None:
     backend, batch, memory = run(sft, model, {"global_batch": 16, "epochs": 2}, rows=100, checking=True)
     assert backend.startswith("backend transformers: ")
     assert batch == "global batch 16 = 2 rows x 8 passes; 100 rows: 7 steps an epoch, 14 steps in all"
-    assert memory.startswith("memory, roughly: ") and "weights 0.5" in memory
+    assert memory.startswith("memory, roughly, were all rows as long as max_length: ") and "weights 0.5" in memory
 
 
 def test_notes_on_grpo(model: Path) -> None:
