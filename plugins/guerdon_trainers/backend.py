@@ -55,6 +55,16 @@ def choose(
     return ("transformers", hindrance) if hindrance else ("unsloth", "there is a GPU, and the package")
 
 
+def choose_for_grpo(
+    asked: Asked, *, checkpointing: bool | str | None = None, cuda: bool | None = None, world: int = 1
+) -> tuple[str, str]:
+    """As `choose`, but Unsloth by name alone: with vllm 0.26 its GRPO did not get through a step where it was tried
+    (docs/benchmarks.md)."""
+    if asked == "auto" and checkpointing != "unsloth" and not _hindrance(cuda, world):
+        return "transformers", "Unsloth's GRPO is taken when it is asked for by name"
+    return choose(asked, checkpointing=checkpointing, cuda=cuda, world=world)
+
+
 def _hindrance(cuda: bool | None, world: int) -> str:
     """Why Unsloth cannot be used, or ''."""
     if not (_cuda() if cuda is None else cuda):

@@ -136,7 +136,7 @@ def grpo(
     `TrainingError` when no task fits, a setting cannot be honoured, every rollout fails, or memory runs out.
 
     Args:
-        backend: What trains: unsloth where it is installed and there is a GPU, or transformers.
+        backend: What trains: transformers, or unsloth, which auto does not take by itself.
         tuning: An adapter, an adapter over a base in four bits, or the whole model.
         rollout: Who generates: the trainer itself (agents that ask once), or the agent; auto takes what is possible.
         generation: How the trainer generates; auto takes vLLM in its process where there is a GPU and the package.
@@ -165,7 +165,7 @@ def grpo(
         threads: CPU threads for torch; by default torch decides.
         options: Anything else of trl's GRPOConfig, by its own name.
     """
-    from guerdon_trainers.backend import choose, guarded, prepare
+    from guerdon_trainers.backend import choose_for_grpo, guarded, prepare
 
     rollouts, options = job.rollouts, dict(options or {})
     if rollouts is None:
@@ -174,7 +174,7 @@ def grpo(
     sampling = sampling_values(rollouts, max_length, by_agent)
     if generation == "vllm-server" and backend == "auto":
         backend = "transformers"
-    name, reason = choose(backend, checkpointing=gradient_checkpointing, world=job.world)
+    name, reason = choose_for_grpo(backend, checkpointing=gradient_checkpointing, world=job.world)
     job.say(f"backend {name}: {reason}")
     how = "agent" if by_agent else choose_generation(generation, vllm_url, name, job)
     _say_rollouts(job, rollouts, how, tuning)

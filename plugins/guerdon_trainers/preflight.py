@@ -11,7 +11,7 @@ from typing import Any
 from guerdon.errors import TrainingError, counted
 from guerdon.settings import SettingError
 from guerdon.training import Facts
-from guerdon_trainers.backend import choose
+from guerdon_trainers.backend import choose, choose_for_grpo
 from guerdon_trainers.batches import Batch, solve
 from guerdon_trainers.failures import savings
 from guerdon_trainers.launcher import check as check_launch
@@ -115,7 +115,8 @@ def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, st
 def _backend(settings: Mapping[str, Any], world: int) -> tuple[str, str]:
     asked, checkpointing = settings["backend"], settings["gradient_checkpointing"]
     try:
-        return choose(asked, checkpointing=checkpointing, cuda=has_cuda(), world=world)
+        chosen = choose_for_grpo if "generation" in settings else choose
+        return chosen(asked, checkpointing=checkpointing, cuda=has_cuda(), world=world)
     except TrainingError as error:
         at_fault = "backend" if asked == "unsloth" else "gradient_checkpointing"
         raise SettingError(str(error), (at_fault,)) from error
