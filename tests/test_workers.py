@@ -469,10 +469,15 @@ def test_a_closed_pool_says_so_to_all_who_wait() -> None:
 def test_a_caller_that_is_interrupted_leaves_no_worker_at_work(one: Workers) -> None:
     (pid,) = one.run(SIMPLE, ["pid"], 5.0)
     timer = threading.Timer(0.2, lambda: os.kill(os.getpid(), signal.SIGINT))
-    timer.start()
-    with pytest.raises(KeyboardInterrupt):
-        one.run(SIMPLE, [("sleep", 1000)], 1000)
-    timer.join()
+    # a shell that starts tests in the background has SIGINT ignored
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            one.run(SIMPLE, [("sleep", 1000)], 1000)
+        timer.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert one.run(SIMPLE, ["pid"], 5.0) != [pid]
 
 
