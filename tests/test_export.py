@@ -184,7 +184,7 @@ def test_a_folder_is_an_adapter_or_a_model(toys: Path) -> None:
     adapter.mkdir()
     with pytest.raises(GuerdonError, match="no run and no model"):
         find_source("adapter", toys)
-    cached = "/root/.cache/huggingface/hub/models--owner--name/snapshots/0123456789abcdef"
+    cached = "/home/someone/.cache/huggingface/hub/models--owner--name/snapshots/0123456789abcdef"
     for base, model in (("owner/name", "owner/name"), (str(toys / "base"), str(toys / "base")), (cached, "owner/name")):
         (adapter / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
         assert (find_source("adapter", toys).model, find_source("adapter", toys).adapter) == (model, adapter)
