@@ -64,6 +64,8 @@ class LocalEndpoint:
         self._loaded: list[str] = []
         self._restarts = 1
         self._lock = asyncio.Lock()
+        self._ready = asyncio.Event()  # not while a server is started again: it has no adapter yet
+        self._ready.set()
 
     async def start(self) -> None:
         """Start the process and wait until it is healthy.
@@ -101,6 +103,7 @@ class LocalEndpoint:
         self._port.close()
 
     async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
+        await self._ready.wait()
         process = self.process
         try:
             return await self._http.complete(body, task)
@@ -110,6 +113,7 @@ class LocalEndpoint:
 
     async def stream(self, body: dict[str, Any], task: Task) -> AsyncIterator[dict[str, Any]]:
         """The response's chunks. A server that dies before the first of them is started again, as for `complete`."""
+        await self._ready.wait()
         process, begun = self.process, False
         try:
             async for chunk in self._http.stream(body, task):
@@ -125,6 +129,7 @@ class LocalEndpoint:
 
     async def load_adapter(self, path: Path | None) -> None:
         """Serve this adapter from now on, under a name never used before (caches are by name); None: the base model."""
+        await self._ready.wait()
         process = self.process
         try:
             await self._load(path)
@@ -147,25 +152,35 @@ class LocalEndpoint:
 
     async def _recover(self, process: asyncio.subprocess.Process | None, error: BackendError) -> None:
         """Start the server again when it has died, once; many requests may find it dead at once."""
-        if error.kind not in ("refused", "dropped") and not error.kind.startswith("http_5"):
-            raise error
-        code = await _exit_code(process)
-        if code is None:
-            raise error
+        code = None
+        if self.process is process:
+            if error.kind not in ("refused", "dropped") and not error.kind.startswith("http_5"):
+                raise error
+            code = await _exit_code(process)
         async with self._lock:
             if self.process is not process:
                 return  # another request was first
-            message = f"The server for {self._base} died ({describe_exit(code)}). {self._tail()}"
-            if self._restarts == 0:
-                raise BackendError(message, kind="server_died") from None
-            self._restarts -= 1
-            log.warning("%s\nStarting it again.", message)
-            await self._end()  # what it started may live on
-            await self.start()
-            self._loaded.clear()
-            self.model = self._http.model = self._base
-            if self._adapter:
-                await self._load(self._adapter)
+            if code is None:
+                raise error
+            self._ready.clear()
+            try:
+                await self._start_again(code)
+            finally:
+                self._ready.set()
+
+    async def _start_again(self, code: int) -> None:
+        """A new process, with the adapter that the old one had."""
+        message = f"The server for {self._base} died ({describe_exit(code)}). {self._tail()}"
+        if self._restarts == 0:
+            raise BackendError(message, kind="server_died") from None
+        self._restarts -= 1
+        log.warning("%s\nStarting it again.", message)
+        await self._end()  # what it started may live on
+        await self.start()
+        self._loaded.clear()
+        self.model = self._http.model = self._base
+        if self._adapter:
+            await self._load(self._adapter)
 
     async def _end(self) -> None:
         """Ask the process to end, and kill what is left of its group after ten seconds."""
