@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from guerdon.collect import Collector
-from guerdon.errors import TrainingError
+from guerdon.errors import AgentError, TrainingError
 from guerdon.policy import Endpoint
 from guerdon.report import Meter
 from guerdon.rollout import Agent, Attempt
@@ -138,11 +138,22 @@ def _outcome(trajectory: Trajectory) -> dict[str, Any]:
 
 
 async def first_prompts(collector: Collector, agent: Agent, tasks: Sequence[Task]) -> dict[str, list[Message]]:
-    """By task, the messages of the first request that the agent makes for it: what a model is given to answer."""
+    """By task, the messages of the first request that the agent makes for it: what a model is given to answer.
+
+    Raises:
+        AgentError: the agent failed, or asked nothing.
+    """
     expose, found = collector.plan.recipe.tasks.expose, {}
     for task in tasks:
         with collector.gateway.recorder(_Silent(), task, {}) as recorder:
-            await agent(task.for_agent(expose), recorder)
+            try:
+                await agent(task.for_agent(expose), recorder)
+            except Exception as error:
+                # one that makes nothing of an empty reply has asked by then
+                if not recorder.turns:
+                    raise AgentError(f"the agent failed on task {task.id}: {type(error).__name__}: {error}") from error
+            if not recorder.turns:
+                raise AgentError(f"the agent asked the model nothing for task {task.id}")
             found[task.id] = list(recorder.turns[0].prompt)
     return found
 
@@ -156,4 +167,4 @@ class _Silent:
         return {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
 
     async def load_adapter(self, path: Path | None) -> None:
-        raise NotImplementedError
+        """Nothing to load: there is no model."""
