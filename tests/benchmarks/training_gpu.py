@@ -56,7 +56,7 @@ def guerdon(kind: str, backend: str, data: Path, model: str, steps: int, folder:
         own = {"learning_rate": SFT["rate"], "batch_size": SFT["rows"], "gradient_accumulation": SFT["passes"]}
         recipe["trainer"] = {"sft": {**common, **own}}
     else:
-        # the seed's rewards, in its order
+        # the tutorial's, in its order
         recipe["rewards"] = yaml.safe_load(_packaged("gsm8k-grpo"))["rewards"]
         recipe["tasks"] = {"path": str(data), "limit": 2000}
         recipe["agent"] = {"chat": {"system": SYSTEM}}
