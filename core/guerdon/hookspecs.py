@@ -51,6 +51,11 @@ def register_backends(register: Register) -> None:
 
 
 @hookspec
+def register_executors(register: Register) -> None:
+    """Executors: async context managers `(start: WorkerStart, *, settings)` that keep rollout workers running."""
+
+
+@hookspec
 def register_tasks(register: Register) -> None:
     """Task sources: `(*, settings)`, returning an iterable of rows (mappings)."""
 
@@ -80,4 +85,4 @@ def run_finished(run: str, summary: Mapping[str, Any]) -> None:
     """A run came to its end; `summary` is what `guerdon show RUN --json` prints."""
 
 
-KINDS = ("agents", "rewards", "trainers", "exporters", "backends", "tasks", "models", "recipes")
+KINDS = ("agents", "rewards", "trainers", "exporters", "backends", "executors", "tasks", "models", "recipes")

@@ -72,6 +72,7 @@ Agent = Annotated[Use, BeforeValidator(_use), _kind("agents")]
 Trainer = Annotated[Use, BeforeValidator(_use), _kind("trainers")]
 Backend = Annotated[Use, BeforeValidator(_use), _kind("backends")]
 Source = Annotated[Use, BeforeValidator(_use), _kind("tasks")]
+Executor = Annotated[Use, BeforeValidator(_use), _kind("executors")]
 Reward = Annotated[RewardUse, BeforeValidator(_reward), _kind("rewards")]
 
 
@@ -206,6 +207,8 @@ class Eval(Part):
     """Instead of the sampling's."""
     attempts: Annotated[int, Field(ge=1)] = 1
     """Rollouts a task; the table shows their mean."""
+    every: Annotated[int, Field(ge=0)] = 1
+    """Iterations between two evaluations; 0 for none but before and after."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> "Eval":
@@ -238,6 +241,10 @@ class Loop(Part):
     """Trajectories below are never trained on; by default those without a positive reward."""
     keep_top: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Of the others, the best fraction."""
+    per_task: Annotated[int, Field(ge=1)] | None = None
+    """At most so many trajectories of one task; all by default."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after so many iterations without a better evaluation; by default, never."""
     tasks: Annotated[int, Field(ge=1)] | None = None
     """Tasks an iteration, in turn; all by default."""
     train_timeout: Seconds = 86400.0
@@ -255,6 +262,12 @@ class Rollout(Part):
     """Seconds a rollout may take."""
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of failed rollouts beyond which the run stops."""
+    tries: Annotated[int, Field(ge=1)] = 3
+    """For a rollout whose server, tools or worker failed it; what the agent did wrong is not tried again."""
+    workers: Annotated[int, Field(ge=0)] = 0
+    """Processes that roll out, each `concurrency` at a time; 0: this one does."""
+    executor: Executor = Use(ref="processes")
+    """What starts the workers: `processes` on this machine, or `ray`."""
 
 
 class Launch(Part):

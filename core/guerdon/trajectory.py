@@ -57,7 +57,7 @@ class Trajectory:
     `phase` is "train", "eval" or "warmup". `iteration` counts from 1, what happens before the first has 0. `attempt`
     counts from 0 within the group of one task.
     `completion` is the agent's final answer, `None` when it failed. `reward` is the weighted sum of `scores`, `None`
-    until scored or where no reward applied.
+    until scored or where no reward applied. `tries` counts how often it was begun before it came to its end.
     """
 
     id: str
@@ -74,6 +74,7 @@ class Trajectory:
     seconds: float = 0.0
     scores: Mapping[str, Score] = field(default_factory=dict)
     reward: float | None = None
+    tries: int = 1
 
     def conversations(self) -> Iterator[list[Message]]:
         """The conversation as it stood after each turn, the reply included."""
