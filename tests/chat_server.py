@@ -126,9 +126,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.server.chat.closing.wait(reply.hang) if reply.hang else None
         data = reply.body.encode()
         self.send_response(reply.status)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(data)))
-        for name, value in reply.headers.items():
+        headers = {"content-type": "application/json", "content-length": str(len(data)), **reply.headers}
+        for name, value in headers.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(data)

@@ -1,9 +1,11 @@
-"""The chat agent; the math agent with a scripted model, the real SDK and the real MCP servers."""
+"""The chat agent; the math and tool agents with a scripted model, the real SDK and real MCP servers."""
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,16 +15,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp import Client, MCPError, StdioServerParameters
 
 from guerdon.errors import AgentError, ComponentError
 from guerdon.task import Message, Task
+from guerdon_agents import calculator
 from guerdon_agents.chat import chat
 from guerdon_agents.math_agent import INSTRUCTIONS, math_agent
+from guerdon_agents.session import Late, Lost, text_of
+from guerdon_agents.stdio_session import StdioSession
+from guerdon_agents.tool_agent import tool_agent
 from guerdon_agents.tool_server import ToolServer, from_settings
 
 TASK = Task("1", "What is 12 times 7?")
 Step = str | Message | Callable[[], Awaitable[Message]]
 Rollout = Callable[[Task, Any], Awaitable[str]]
+Open = Callable[..., AbstractAsyncContextManager[Rollout]]
+AGENTS = pytest.mark.parametrize("agent", [math_agent, tool_agent], ids=["math", "tool"])
 
 
 class ScriptedPolicy:
@@ -86,11 +95,12 @@ def servers(module: str = "guerdon_agents.calculator") -> list[int]:
 
 
 class Worker:
-    """An event loop with one math agent in it, as the engine's worker has."""
+    """An event loop with one agent in it, as the engine's worker has."""
 
-    def __init__(self) -> None:
+    def __init__(self, agent: Open) -> None:
+        self.name = agent.__name__.removesuffix("_agent")
         self.loop = asyncio.Runner()
-        self.agent: AbstractAsyncContextManager[Rollout] = math_agent(max_turns=3)
+        self.agent = agent(max_turns=3)
         self.rollout = self.loop.run(self.agent.__aenter__())
 
     def run(self, *policies: ScriptedPolicy) -> list[str]:
@@ -104,9 +114,9 @@ class Worker:
         self.loop.close()
 
 
-@pytest.fixture(scope="module")
-def worker() -> Iterator[Worker]:
-    worker = Worker()
+@pytest.fixture(scope="module", params=[math_agent, tool_agent], ids=["math", "tool"])
+def worker(request: pytest.FixtureRequest) -> Iterator[Worker]:
+    worker = Worker(request.param)
     assert len(servers()) == 1
     yield worker
     worker.close()
@@ -129,11 +139,12 @@ def test_chat_with_system_prompt_and_conversation() -> None:
 
 def test_registration_and_settings_import_nothing_heavy() -> None:
     code = (
-        "import sys, inspect, guerdon_agents, guerdon_agents.chat, guerdon_agents.math_agent as m\n"
+        "import sys, inspect, guerdon_agents, guerdon_agents.chat, guerdon_agents.tool_agent\n"
+        "import guerdon_agents.math_agent as m\n"
         "names = []\n"
         "guerdon_agents.register_agents(lambda name, target, extra='': names.append((name, extra)))\n"
         "inspect.signature(m.math_agent)\n"
-        "assert names == [('chat', ''), ('math', 'agents')], names\n"
+        "assert names == [('chat', ''), ('math', 'agents'), ('tool', '')], names\n"
         "heavy = {'agents', 'openai', 'mcp', 'torch', 'anyio'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
@@ -189,20 +200,29 @@ def test_two_calls_in_one_turn(worker: Worker) -> None:
 
 
 @pytest.mark.parametrize(
-    ("policy", "kind"),
-    [
-        (ScriptedPolicy(*[calculate("1")] * 4), "max_turns"),
-        (ScriptedPolicy("", finish_reason="length"), "model_behavior"),
-        (ScriptedPolicy(call("calculate", '{"expression": "\\ud800"}')), "model_behavior"),
-        (ScriptedPolicy(call("calculate", "[" * 100_000)), "model_behavior"),
-    ],
-    ids=["max turns", "nothing but length", "half a surrogate pair", "nested too deeply"],
+    ("steps", "finish_reason", "kind"),
+    [([calculate("1")] * 4, "stop", "max_turns"), ([""], "length", "model_behavior")],
+    ids=["max turns", "nothing but length"],
 )
-def test_failure_has_a_kind(worker: Worker, policy: ScriptedPolicy, kind: str) -> None:
+def test_failure_has_a_kind(worker: Worker, steps: list[Step], finish_reason: str, kind: str) -> None:
+    policy = ScriptedPolicy(*steps, finish_reason=finish_reason)
     with pytest.raises(AgentError) as caught:
         worker.run(policy)
     assert caught.value.kind == kind
     assert len(policy.asked) <= 3
+
+
+@pytest.mark.parametrize("arguments", ['{"expression": "\\ud800"}', "[" * 100_000], ids=["half a pair", "too deep"])
+def test_arguments_that_cannot_be_sent(worker: Worker, arguments: str) -> None:
+    """`tool` tells the model; the SDK cannot even keep them."""
+    policy = ScriptedPolicy(call("calculate", arguments), "sorry")
+    if worker.name == "tool":
+        assert worker.run(policy) == ["sorry"]
+        assert policy.tool_result == "Error: the arguments of calculate must be a JSON object."
+    else:
+        with pytest.raises(AgentError) as caught:
+            worker.run(policy)
+        assert caught.value.kind == "model_behavior"
 
 
 def test_an_error_of_the_policy_stays_what_it_is(worker: Worker) -> None:
@@ -331,6 +351,253 @@ def test_a_hung_server_fails_the_rollout_and_ends_when_we_are_cancelled() -> Non
     before, hung = set(servers()), asyncio.Event()
     asyncio.run(cancel())
     assert set(servers()) == before
+
+
+# what the mcp package's own server sends, over both transports
+SDK_SERVER = """
+import sys
+import anyio
+from mcp.server import MCPServer
+from mcp.server.mcpserver import Image
+from mcp.server.mcpserver.exceptions import ToolError
+
+app = MCPServer("sdk", log_level="WARNING")
+
+@app.tool()
+def add(a: int, b: int) -> int:
+    return a + b
+
+@app.tool()
+def refuse() -> str:
+    raise ToolError("not today")
+
+@app.tool()
+def picture() -> Image:
+    return Image(data=b"x", format="png")
+
+@app.tool()
+async def nap(seconds: float) -> str:
+    await anyio.sleep(seconds)
+    return "slept"
+
+if sys.argv[1] == "stdio":
+    app.run("stdio")
+else:
+    app.run("streamable-http", host="127.0.0.1", port=int(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def sdk_server(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
+    """Settings of an MCP server written with the mcp package, reached as the test's parameter says."""
+    script = tmp_path / "sdk_server.py"
+    script.write_text(SDK_SERVER)
+    if request.param == "stdio":
+        env = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+        yield {"name": "sdk", "command": sys.executable, "args": [str(script), "stdio"], "env": env}
+        return
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    with subprocess.Popen([sys.executable, str(script), str(port)]) as process:
+        try:
+            while True:
+                with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                    break
+                time.sleep(0.1)
+            yield {"name": "sdk", "url": f"http://127.0.0.1:{port}/mcp"}
+        finally:
+            process.terminate()
+
+
+@pytest.mark.parametrize("sdk_server", ["stdio", "http"], indirect=True)
+def test_a_server_of_the_mcp_package(sdk_server: dict[str, Any]) -> None:
+    async def run() -> None:
+        async with ToolServer(*from_settings(sdk_server), timeout=1) as server:
+            tools = {tool.name: tool for tool in server.tools}
+            assert tools["add"].schema["required"] == ["a", "b"]
+            assert await tools["add"]('{"a": 2, "b": 3}') == "5"
+            assert "not today" in await tools["refuse"]("{}")
+            assert "a" in await tools["add"]('{"b": 3}') and "validation error" in await tools["add"]('{"b": 3}')
+            assert await tools["picture"]("") == "[image]"
+            both = asyncio.gather(tools["nap"]('{"seconds": 0.5}'), tools["nap"]('{"seconds": 0.5}'))
+            started = time.monotonic()
+            assert await both == ["slept", "slept"]
+            assert time.monotonic() - started < 0.9  # at once
+            with pytest.raises(AgentError, match=r"'nap': .*[Tt]imed out") as caught:
+                await tools["nap"]('{"seconds": 60}')
+            assert caught.value.kind == "tool_server"
+            assert await tools["add"]('{"a": 2, "b": 4}') == "6"  # by a new session
+
+    asyncio.run(run())
+
+
+# sends what a client need not expect, answers when it likes, and keeps what it is sent in a file
+RUDE = """
+import json, sys
+
+def send(message):
+    text = json.dumps({"jsonrpc": "2.0", **message}) + "\\n"
+    for part in (text[:7], text[7:]):
+        print(part, end="", flush=True)
+
+held = []
+for line in sys.stdin:
+    with open(sys.argv[1], "a") as notes:
+        notes.write(line)
+    message = json.loads(line)
+    method, number = message.get("method"), message.get("id")
+    if method == "initialize":
+        print("Welcome!\\n[1]\\n", flush=True)
+        send({"id": number, "result": {"protocolVersion": sys.argv[2], "capabilities": {}}})
+    elif method == "tools/list" and "cursor" not in message["params"]:
+        tool = {"name": "echo", "inputSchema": {"type": "object"}}
+        send({"id": number, "result": {"tools": [tool], "nextCursor": "2"}})
+    elif method == "tools/list":
+        send({"id": number, "result": {"tools": [{"name": "hang", "inputSchema": {"type": "object"}}]}})
+    elif method == "tools/call" and message["params"]["name"] == "echo":
+        held.append(message)
+        send({"method": "notifications/message", "params": {"level": "info", "data": "hm"}})
+        if len(held) == 2:
+            send({"id": "mine", "method": "ping"})
+            send({"id": "yours", "method": "sampling/createMessage", "params": {}})
+            for late in reversed(held):
+                said = late["params"]["arguments"]["say"]
+                send({"id": late["id"], "result": {"content": [{"type": "text", "text": said}]}})
+            send({"id": late["id"], "result": {"content": []}})
+            send({"id": 4711, "result": {}})
+    elif method == "tools/call":
+        pass
+"""
+
+
+@pytest.fixture
+def rude(tmp_path: Path) -> Callable[[str], StdioSession]:
+    script = tmp_path / "rude.py"
+    script.write_text(RUDE)
+    return lambda version: StdioSession(sys.executable, [str(script), str(tmp_path / "notes"), version])
+
+
+def test_a_session_with_a_rude_server(tmp_path: Path, rude: Callable[[str], StdioSession]) -> None:
+    def sent() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in (tmp_path / "notes").read_text().splitlines()]
+
+    async def run() -> None:
+        async with rude("2025-06-18") as session:
+            assert [tool["name"] for tool in await session.list_tools()] == ["echo", "hang"]
+            results = await asyncio.gather(*(session.call_tool("echo", {"say": word}, 5) for word in ("päng", "b")))
+            assert [text_of(result) for result in results] == ["päng", "b"]
+            with pytest.raises(Late, match=r"timed out after 0\.1 s"):
+                await session.call_tool("hang", {}, 0.1)
+            left = asyncio.create_task(session.call_tool("hang", {}, 60))
+            await asyncio.sleep(0.05)
+            left.cancel()
+            while len(sent()) < 12:
+                await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(run(), 10))
+    assert [m["method"] for m in sent()[:2]] == ["initialize", "notifications/initialized"]
+    answers = {m["id"]: m for m in sent() if "method" not in m}
+    assert answers["mine"]["result"] == {} and answers["yours"]["error"]["code"] == -32601
+    hanging = [m["id"] for m in sent() if m.get("params", {}).get("name") == "hang"]
+    cancelled = [m["params"]["requestId"] for m in sent() if m.get("method") == "notifications/cancelled"]
+    assert len(hanging) == 2 and cancelled == hanging
+
+
+def test_a_version_of_the_protocol_that_is_not_known(rude: Callable[[str], StdioSession]) -> None:
+    async def run() -> None:
+        async with rude("3000-01-01"):
+            pass
+
+    with pytest.raises(Lost, match="speaks version '3000-01-01'"):
+        asyncio.run(run())
+    assert servers("rude.py") == []
+
+
+MODERN_ONLY = """
+import sys
+import guerdon_agents.calculator as calculator
+
+real = calculator.result
+
+def result(method, params):
+    if not calculator.enveloped(params):
+        raise calculator.Refusal(-32022, "Unsupported protocol version", supported=["2026-07-28"])
+    return real(method, params)
+
+calculator.result = result
+calculator.main(sys.stdin, calculator.write)
+"""
+
+
+def test_a_server_without_the_handshake() -> None:
+    async def run() -> None:
+        env = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+        async with StdioSession(sys.executable, ["-c", MODERN_ONLY], env) as session:
+            assert [tool["name"] for tool in await session.list_tools()] == ["calculate"]
+            assert text_of(await session.call_tool("calculate", {"expression": "6 * 7"}, 5)) == "42"
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(("mode", "version"), [("legacy", "2025-11-25"), ("auto", "2026-07-28")])
+def test_the_calculator_with_the_mcp_package(mode: str, version: str) -> None:
+    env = {name: value for name, value in os.environ.items() if name.startswith("PYTHON")}
+    server = StdioServerParameters(command=sys.executable, args=["-m", "guerdon_agents.calculator"], env=env)
+
+    async def run() -> None:
+        async with Client(server, mode=mode) as client:
+            assert client.session.protocol_version == version
+            (tool,) = (await client.list_tools()).tools
+            assert tool.annotations and tool.annotations.read_only_hint and tool.annotations.idempotent_hint
+            result = await client.call_tool("calculate", {"expression": "6 * 7"})
+            assert (result.content[0].text, result.is_error) == ("42", False)
+            result = await client.call_tool("calculate", {"expression": "1/0"})
+            assert (result.content[0].text, result.is_error) == ("Error: division by zero", True)
+            with pytest.raises(MCPError, match="Unknown tool: pray"):
+                await client.call_tool("pray", {})
+            with pytest.raises(MCPError, match="Method not found"):
+                await client.list_prompts()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("nonsense", -32700),
+        ("[" * 100_000, -32700),
+        ("[]", -32600),
+        ('{"jsonrpc": "2.0", "id": 1, "method": "ping", "params": [1]}', -32602),
+        ('{"jsonrpc": "2.0", "id": 1, "method": "tools/call"}', -32602),
+        ('{"jsonrpc": "2.0", "id": 1, "method": "resources/list"}', -32601),
+        (
+            '{"jsonrpc": "2.0", "id": 1, "method": "tools/list", "params": '
+            '{"_meta": {"io.modelcontextprotocol/protocolVersion": "3000-01-01"}}}',
+            -32022,
+        ),
+        ('{"jsonrpc": "2.0", "id": 1, "method": "ping"}', None),
+        ('{"jsonrpc": "2.0", "method": "notifications/initialized"}', None),
+    ],
+)
+def test_what_the_calculator_answers(line: str, code: int | None) -> None:
+    said = calculator.answer(line)
+    assert (said or {}).get("error", {}).get("code") == code
+
+
+@pytest.mark.parametrize(
+    ("result", "text"),
+    [
+        ({"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}, "a\nb"),
+        ({"content": [], "structuredContent": {"sum": 5}}, '{"sum": 5}'),
+        ({"content": [{"type": "resource", "resource": {"uri": "file:///a", "text": "in it"}}]}, "in it"),
+        ({"content": [{"type": "resource_link", "uri": "file:///a", "name": "a"}]}, "[resource_link file:///a]"),
+        ({"content": [{"type": "audio", "data": ""}]}, "[audio]"),
+        ({"content": [{"type": "text", "text": "half \ud800"}]}, "half ?"),
+        ({}, ""),
+    ],
+)
+def test_a_result_as_text(result: dict[str, Any], text: str) -> None:
+    assert text_of(result) == text
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,7 @@ def test_429_waits_as_long_as_the_server_says(bad: Bad) -> None:
 
 
 def test_an_absurd_retry_after_is_bounded(bad: Bad, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("guerdon_backends.endpoint.LONGEST_WAIT", 0.1)
+    monkeypatch.setattr("guerdon.http_endpoint.LONGEST_WAIT", 0.1)
     assert (
         call(bad, [(429, {"Retry-After": "86400"}, ""), (503, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"}, "")])
         == GOOD

@@ -16,7 +16,7 @@ import pytest
 from chat_server import ChatServer, Reply, completion, serve
 from command import guerdon, write_recipe
 
-from guerdon.checkpoints import newest_checkpoint
+from guerdon.checkpoints import kept_checkpoint
 from guerdon.conversation import knows_thinking
 from guerdon.store import Run
 
@@ -76,9 +76,9 @@ def checkpoint(run: Run, name: str, file: str, rows: int) -> None:
 
 
 def test_the_newest_checkpoint_is_the_last_that_had_rows(run: Run) -> None:
-    assert newest_checkpoint(run) == run.folder / "checkpoints" / "iteration-10"
+    assert kept_checkpoint(run) == run.folder / "checkpoints" / "iteration-10"
     checkpoint(run, "grpo", "config.json", 8)
-    assert newest_checkpoint(run) == run.folder / "checkpoints" / "grpo"
+    assert kept_checkpoint(run) == run.folder / "checkpoints" / "grpo"
 
 
 def test_a_run_answers_with_its_newest_checkpoint_and_its_base_on_request(run: Run, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import chat_server
 import pytest
 from command import additions, guerdon, trajectories, write_recipe
 
+from guerdon.choice import choose
 from guerdon.errors import BackendError
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.recorder import Recorder
-from guerdon.rows import choose, training_rows
+from guerdon.rows import training_rows
 from guerdon.task import Message, Task
 from guerdon.trajectory import Score, Trajectory, Turn
 
@@ -126,7 +127,7 @@ def test_attempts_that_differ_only_in_the_ids_of_their_calls_are_one() -> None:
         return trajectory(recorded([call, "4"], [user("a")], answered)[0])
 
     attempts = [attempt("c1", "4"), attempt("c2", "4"), attempt("c3", "5")]
-    chosen = choose(attempts, min_reward=None, keep_top=1.0, seed=0)
+    chosen = choose(attempts).kept
     assert sorted(t.messages[2]["content"] for t in chosen) == ["4", "5"]
 
 
@@ -287,8 +288,8 @@ def test_a_key_opens_its_own_rollout_only_and_only_while_it_runs() -> None:
         ({"model": "m"}, 400, "`messages` is missing or no list of objects"),
         ({"messages": ["a"]}, 400, "`messages` is missing or no list of objects"),
         ({"messages": [], "tools": "x"}, 400, "`tools` is missing or no list of objects"),
-        ({"messages": [], "stream": True}, 400, "the gateway does not stream: ask without `stream`"),
-        ({"messages": [], "self": 1}, 500, "TypeError: "),
+        ({"messages": [], "n": 2}, 400, "`n` must be 1"),
+        ({"messages": [], "n": 2, "stream": True}, 400, "`n` must be 1"),
     ],
 )
 def test_requests_that_are_wrong(

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from command import Ran, guerdon, last_run, trajectories
 
 import guerdon_trainers
@@ -17,12 +18,15 @@ from guerdon.plugins import Plugins
 from guerdon.recipe import Recipe, Validation
 from guerdon.registry import Registry
 from guerdon.resolve import resolve
+from guerdon.settings import settings_model
+from guerdon_backends.vllm_server import vllm
 
 RECIPES = Path(guerdon_trainers.__file__).parent / "recipes"
 SEVEN = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
 
 LOCAL = {
-    "unsloth-sft": ["tasks={path: hard.jsonl}", "eval.holdout=2"],
+    "gsm-hard-loop": ["tasks={path: hard.jsonl}", "eval.holdout=2", "backend=auto"],  # vllm is for a GPU
+    "gsm8k-loop": ["tasks={path: gsm8k.jsonl}", "eval.tasks={path: gsm8k.jsonl, limit: 2}"],
     "gsm8k-grpo": ["tasks={path: gsm8k.jsonl}", "eval.tasks={path: gsm8k.jsonl, limit: 2}"],
     "verl-sft": [],
     "open-r1-sft": ["data={path: openr1.jsonl, fields: {messages: messages}}"],
@@ -35,7 +39,8 @@ LOCAL = {
 
 CPU = ["options.optim=adamw_torch", "threads=1", "tuning=lora", "lora_rank=4", "batch_size=2", "max_steps=2"]
 SHRUNK = {
-    "unsloth-sft": [*CPU, "gradient_accumulation=1", "max_length=512"],
+    "gsm-hard-loop": [*CPU, "gradient_accumulation=1", "max_length=512"],
+    "gsm8k-loop": [*CPU, "gradient_accumulation=1", "max_length=512"],
     "gsm8k-grpo": [*CPU, "gradient_accumulation=1", "max_length=512"],
     "verl-sft": ["threads=1", "max_steps=4"],
     "open-r1-sft": "threads=1 batch_size=2 max_steps=2 max_length=512 report_to=[] options.model_init_kwargs=null "
@@ -141,12 +146,17 @@ UNSLOTH |= {"options": {"optim": "adamw_8bit"}}
 
 
 def test_agent_lightnings_unsloth_example() -> None:
-    recipe, settings = plan("unsloth-sft")
+    recipe, settings = plan("gsm-hard-loop", "backend=auto")
     has(settings, **UNSLOTH, max_steps=60, max_length=4096)
+    raw = yaml.safe_load((RECIPES / "gsm-hard-loop.yaml").read_text())
+    flags = {"gpu_memory": 0.7, "max_length": 32768, "quantization": "bitsandbytes", "tool_parser": "hermes"}
+    assert raw["backend"] == {"vllm": flags | {"max_lora_rank": 32}}
+    assert set(raw["backend"]["vllm"]) <= set(settings_model(vllm).model_fields)
     assert (recipe.model, recipe.seed, recipe.agent.ref) == ("unsloth/Qwen3-4B-Instruct-2507", 3407, "math")
     assert recipe.tasks and recipe.tasks.dataset == "reasoning-machines/gsm-hard"
     assert recipe.tasks.limit == 128 and recipe.eval and recipe.eval.holdout == 64  # which leaves the example's 64
     assert (recipe.loop.iterations, recipe.loop.keep_top) == (2, 0.5)
+    assert (recipe.loop.group_size, recipe.loop.min_reward, recipe.sampling.temperature) == (4, 1.0, 1.0)  # mended
     assert [(r.name, r.settings) for r in recipe.rewards] == [("numeric", {"how": ["hashes"]})]
 
 
@@ -266,7 +276,8 @@ def test_the_documents_own_names_are_translated_or_said_where_they_are() -> None
 # -- they run ---------------------------------------------------------------------------------------------------------
 
 SAID = {
-    "unsloth-sft": "global batch 8 = 2 rows x 4 passes",
+    "gsm-hard-loop": "global batch 8 = 2 rows x 4 passes",
+    "gsm8k-loop": "global batch 32 = 8 rows x 4 passes",
     "gsm8k-grpo": "global batch 6 = 6 rows x 1 pass = 1 prompt x 6 attempts",
     "verl-sft": "global batch 4 = 1 row x 4 passes; 12 rows: 3 steps an epoch, 9 steps in all",
     "open-r1-sft": "global batch 128 = 16 rows x 1 pass x 8 processes",
@@ -353,12 +364,37 @@ async def backend(model):
 """
 
 
+def half_right(folder: Path) -> str:
+    (folder / "half_right.py").write_text(HALF_RIGHT)
+    return "backend=./half_right.py:backend"
+
+
 @pytest.mark.model
 def test_the_loop_trains_on_the_better_half_of_what_was_right(folder: Path, model: str) -> None:
     pytest.importorskip("agents")
-    (folder / "half_right.py").write_text(HALF_RIGHT)
-    said = shrunk("unsloth-sft", folder, model, "backend=./half_right.py:backend", "loop.iterations=1").out
+    said = shrunk("gsm-hard-loop", folder, model, half_right(folder), "loop.iterations=1").out
     found = trajectories(folder, "train")
     assert len(found) == 4 * 4 and {t.agent for t in found} == {"math"} and "calculate" in str(found[0].tools)
     assert "Train on 4 rows from 4 of 16 trajectories" in said
+    assert "  16 rollouts: 8 earn >= 1, best half: 4 trajectories, 4 rows" in said
     assert "2 held-out tasks, before and after" in said
+
+
+@pytest.mark.model
+def test_two_iterations_with_a_server_whose_adapter_is_swapped(folder: Path, model: str) -> None:
+    """For real, in small: rollouts with tools, trainings, evaluations."""
+    pytest.importorskip("agents")
+    (folder / "any.py").write_text("def anything(completion): return 1.0\n")
+    loop = [f"loop.{each}" for each in ("warmup=null", "tasks=2", "group_size=2", "per_task=1", "iterations=2")]
+    small = ["backend={transformers: {threads: 1}}", "sampling.max_tokens=8", "agent.math.max_turns=2"]
+    said = shrunk("gsm8k-loop", folder, model, "rewards=[./any.py:anything]", *loop, *small).out
+    with last_run(folder) as run:
+        stages = run.stages()
+        rows = (run.folder / "checkpoints" / "iteration-2.jsonl").read_text().splitlines()
+    names = ["iteration-1", "iteration-2"]
+    assert [stages[f"train-{name}"]["rows"] for name in names] == [2, 2]
+    assert all("input_ids" in json.loads(row) for row in rows)
+    assert "4 rollouts: 4 earn >= 1, 2 over per_task: 2 trajectories, 2 rows" in said
+    assert [n for n, done in stages.items() if "serve" in done.get("seconds", {})] == ["eval-before"], "one server"
+    assert all(stages[f"eval-{name}"]["seconds"]["swap"] > 0 for name in names)
+    assert stages["best"] == {"checkpoint": "iteration-1", "reward": 1.0, "rewards": dict.fromkeys(names, 1.0)}

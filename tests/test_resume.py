@@ -201,6 +201,24 @@ def test_killed_while_training(stoppable: Stoppable) -> None:
         assert rows.read_text() == first, "the same rows in the same order"
 
 
+def test_killed_between_two_iterations(stoppable: Stoppable) -> None:
+    """In the evaluation of the first, with its adapter; the second goes on from it."""
+    with chat_server.serve(stoppable.answer) as server:
+        stoppable.let("scoring", "training")
+        stoppable.begin(server.base_url, hang_after=4 + 8 + 1, loop={"group_size": 2, "iterations": 2})
+        wait_until(lambda: len(stoppable.stored("eval")) == 5 and len(server.requests) == 4 + 8 + 4)
+        stoppable.kill()
+        kept = stoppable.stored("eval")
+        said = stoppable.resume()
+        asked_of = Counter(body["model"] for body in server.requests)
+        assert asked_of == {"fake": 4 + 8, "iteration-1": (4 + 3) + 8, "iteration-2": 4}
+        assert kept.items() <= stoppable.stored("eval").items()
+        assert "best: iteration-1, reward 2.000 (iteration-2 2.000)" in said
+        with last_run(stoppable.folder) as run:
+            kinds = [f"{kind}-{i}" for i in (1, 2) for kind in ("rollout", "train-iteration", "eval-iteration")]
+            assert list(run.stages()) == ["eval-before", *kinds, "best", "eval-after", "finished"]
+
+
 def test_killed_twice_and_resumed_by_name(stoppable: Stoppable) -> None:
     with chat_server.serve(stoppable.answer) as server:
         stoppable.let("scoring", "training")

@@ -141,7 +141,7 @@ def test_a_whole_run_trains_and_compares(tmp_path: Path) -> None:
         train_recipe(tmp_path, server.base_url, 12, loop={"group_size": 2, "iterations": 2})
         ran = guerdon(tmp_path, "run", "recipe.yaml")
         models = [body["model"] for body in server.requests]
-    assert models == ["fake"] * (4 + 16) + ["iteration-1"] * 16 + ["iteration-2"] * 4
+    assert models == ["fake"] * (4 + 16) + ["iteration-1"] * (4 + 16) + ["iteration-2"] * 4
 
     found = trajectories(tmp_path)
     held = {t.task_id for t in found if t.phase == "eval"}
@@ -163,8 +163,8 @@ def test_a_whole_run_trains_and_compares(tmp_path: Path) -> None:
     assert {row["trajectory"].split("-")[2] for row in first} == good < trained
     assert all(row["reward"] == 1.0 for row in first)
     assert stages["eval-before"]["reward"] == before / 4 < stages["eval-after"]["reward"] == 1.0
-    assert "4 held-out tasks, before and after" in ran.out
-    assert re.search(rf"numeric +{before / 4:.3f} \({before} of 4\) +1\.000 \(4 of 4\)", ran.out)
+    assert "4 held-out tasks (95 % intervals in brackets)" in ran.out
+    assert re.search(rf"before +{before / 4:.3f} \[", ran.out) and re.search(r"iteration-1 +1\.000 .* best", ran.out)
 
 
 def test_evaluation_has_its_own_tasks_temperature_and_attempts(tmp_path: Path, server: ChatServer) -> None:
@@ -367,7 +367,8 @@ def test_odd_text_from_a_model_is_kept(tmp_path: Path) -> None:
     """Half a surrogate pair is JSON but no UTF-8."""
     odd = 'half \ud83d, \x00, \u2028 and "[bold]"'
     with chat_server.serve(lambda _: odd) as server:
-        train_recipe(tmp_path, server.base_url, 2, eval=None, loop={"min_reward": 0.0, "group_size": 1})
+        (tmp_path / "r.py").write_text("def anything(completion): return 1.0\n")
+        train_recipe(tmp_path, server.base_url, 2, eval=None, rewards=["./r.py:anything"], loop={"group_size": 1})
         guerdon(tmp_path, "run", "recipe.yaml")
     found = trajectories(tmp_path)
     assert [t.completion for t in found] == [odd] * 2

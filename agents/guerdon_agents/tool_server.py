@@ -1,7 +1,7 @@
 """One MCP server that many rollouts share: started once, restarted once when it dies, stopped for certain.
 
-An MCP session must be opened and closed in one asyncio task (its cancel scopes belong to it), while rollouts come
-and go in tasks of their own; so each connection has a keeper task that does both. A call that loses its server
+An MCP session is opened and closed in one asyncio task (the mcp package's cancel scopes belong to it), while rollouts
+come and go in tasks of their own; so each connection has a keeper task that does both. A call that loses its server
 restarts it, or finds it restarted by another rollout, and is repeated where the tool is declared read-only or
 idempotent. A server that does not answer in time counts as lost, but its call is not repeated.
 
@@ -9,17 +9,19 @@ Nothing here knows an agent framework.
 """
 
 import asyncio
+import json
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TextIO, cast
-
-from mcp import Client, MCPError, StdioServerParameters, stdio_client
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT, CallToolResult, Tool
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
 
 from guerdon.errors import AgentError, ComponentError, near_miss
+from guerdon_agents.session import HttpSession, Late, Refused, Session, text_of
+from guerdon_agents.stdio_session import StdioSession
 
 START_SECONDS = 60.0
 """How long a server may take to answer for the first time."""
@@ -28,7 +30,53 @@ _KEYS = {"name", "command", "args", "env", "url", "headers"}
 
 log = logging.getLogger("guerdon")
 
-Connect = Callable[[], Client]
+Connect = Callable[[], Session]
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool of a running server. `schema` is the JSON schema of its arguments."""
+
+    server: "ToolServer"
+    name: str
+    description: str
+    schema: dict[str, Any]
+    repeatable: bool
+
+    async def __call__(self, arguments: str) -> str:
+        """Its result for arguments as the model wrote them, or what is wrong with those: text for the model to read.
+
+        Raises:
+            AgentError: (kind tool_server) the server failed.
+        """
+        try:
+            parsed = json.loads(arguments or "{}")
+            if isinstance(parsed, dict):
+                return await self.server.call(self, parsed)
+        except (ValueError, RecursionError):  # among them a half surrogate pair, which cannot be sent
+            pass
+        return f"Error: the arguments of {self.name} must be a JSON object."
+
+
+@asynccontextmanager
+async def tools_of(mcp_servers: Sequence[Mapping[str, Any]], *, timeout: float) -> AsyncIterator[dict[str, Tool]]:
+    """The tools of guerdon's calculator and of these servers, by name; the servers run as long as the context is open.
+
+    Raises:
+        ComponentError: a server is described wrongly, or two offer a tool of one name.
+        AgentError: (kind tool_server) one does not start.
+    """
+    offered = [calculator(), *(from_settings(spec) for spec in mcp_servers)]
+    async with AsyncExitStack() as stack:
+        tools: dict[str, Tool] = {}
+        for name, connect in offered:
+            server = await stack.enter_async_context(ToolServer(name, connect, timeout=timeout))
+            for tool in server.tools:
+                if tool.name in tools:
+                    both = f"{tools[tool.name].server.name!r} and {name!r}"
+                    raise ComponentError(f"mcp_servers: {both} both offer a tool named {tool.name!r}")
+                tools[tool.name] = tool
+        yield tools
 
 
 def calculator() -> tuple[str, Connect]:
@@ -53,25 +101,10 @@ def from_settings(spec: Mapping[str, Any]) -> tuple[str, Connect]:
         raise ComponentError(f"mcp_servers: give one of command and url, got the keys: {given}")
     name = str(spec.get("name") or spec.get("command") or spec.get("url"))
     if "url" in spec:
-        return name, lambda: Client(_http(spec["url"], spec.get("headers")))
-    parameters = StdioServerParameters(command=spec["command"], args=spec.get("args", []), env=spec.get("env"))
-    # not sys.stderr: in a notebook it is no file that a process could write to
-    errors = cast(TextIO, sys.__stderr__)
-    return name, lambda: Client(stdio_client(parameters, errors))
-
-
-@asynccontextmanager
-async def _http(url: str, headers: Mapping[str, str] | None) -> AsyncIterator[Any]:
-    import httpx2
-    from mcp.client.streamable_http import streamable_http_client
-
-    # no read timeout: the session has its own, and an event stream is silent between calls
-    timeout = httpx2.Timeout(30.0, read=None)
-    async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout, follow_redirects=True) as http,
-        streamable_http_client(url, http_client=http) as streams,
-    ):
-        yield streams
+        if find_spec("mcp") is None:
+            raise ComponentError("mcp_servers: for a server at a URL, install the extra: pip install 'guerdon[agents]'")
+        return name, lambda: HttpSession(spec["url"], spec.get("headers"))
+    return name, lambda: StdioSession(spec["command"], spec.get("args", ()), spec.get("env"))
 
 
 class ToolServer:
@@ -112,24 +145,24 @@ class ToolServer:
             connection = await self._connection()
             lost: Exception
             try:
-                result = await connection.client.call_tool(tool.name, arguments, read_timeout_seconds=self._timeout)
-                return _text(result)
-            except MCPError as error:
-                if error.code not in (CONNECTION_CLOSED, REQUEST_TIMEOUT):
-                    return f"Error: {error.message}"
-                lost = error
+                return text_of(await connection.session.call_tool(tool.name, arguments, self._timeout))
+            except Refused as refusal:
+                return f"Error: {refusal}"
+            except UnicodeError:  # of the arguments
+                raise
             except Exception as error:  # whatever the transport raises: this session is not to be trusted
                 lost = error
             if not connection.stopped:
                 log.warning("MCP server %r is lost (%s) and will be restarted", self.name, _reason(lost))
                 connection.stop()
-            late = isinstance(lost, MCPError) and lost.code == REQUEST_TIMEOUT
-            if last_try or late or not _repeatable(tool):
+            if last_try or isinstance(lost, Late) or not tool.repeatable:
                 break
         raise self._error(f"failed in a call of {tool.name!r}", lost)
 
     async def _connection(self) -> "_Connection":
         """The one in use; a new one if that was stopped. However many rollouts ask, one opens it."""
+        if self._connections and self._connections[-1].ready:
+            return self._connections[-1]
         async with self._opening:
             if self._ended:  # or a rollout that outlives us would start a server that nobody stops
                 raise AgentError(f"MCP server {self.name!r} was shut down", kind="tool_server")
@@ -143,7 +176,7 @@ class ToolServer:
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.shield(connection.opened)
-                self.tools = self.tools or await _all_tools(connection.client)
+                self.tools = self.tools or [self._tool(t) for t in await connection.session.list_tools()]
         except TimeoutError as error:
             connection.stop()
             raise self._error(f"did not answer within {START_SECONDS:.0f} s", error) from None
@@ -154,30 +187,39 @@ class ToolServer:
             connection.stop()
             raise
 
+    def _tool(self, offered: Mapping[str, Any]) -> Tool:
+        hints = offered.get("annotations") or {}
+        repeatable = bool(hints.get("readOnlyHint") or hints.get("idempotentHint"))
+        return Tool(self, offered["name"], offered.get("description") or "", offered["inputSchema"], repeatable)
+
     def _error(self, what: str, error: BaseException) -> AgentError:
         return AgentError(f"MCP server {self.name!r} {what}: {_reason(error)}", kind="tool_server")
 
 
 class _Connection:
-    """A client and its keeper, the task that opens and closes it."""
+    """A session and its keeper, the task that opens and closes it."""
 
     def __init__(self, connect: Connect) -> None:
-        self.client = connect()
+        self.session = connect()
         self.opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.stopped = False
         self._stop = asyncio.Event()
         self.keeper = asyncio.create_task(self._keep())
 
+    @property
+    def ready(self) -> bool:
+        return not self.stopped and self.opened.done()
+
     def stop(self) -> None:
         """Returns at once; the keeper's end is the server's."""
+        if not (self.stopped or self.opened.done()):
+            self.keeper.cancel()  # once only: another would disturb its closing
         self.stopped = True
         self._stop.set()
-        if not self.opened.done():
-            self.keeper.cancel()
 
     async def _keep(self) -> None:
         try:
-            async with self.client:
+            async with self.session:
                 self.opened.set_result(None)
                 await self._stop.wait()
         except Exception as error:
@@ -202,24 +244,6 @@ async def _all_done(tasks: Iterable[asyncio.Task[None]]) -> None:
             pending = {task for task in pending if not task.done()}
     if cancelled:
         raise cancelled
-
-
-async def _all_tools(client: Client) -> list[Tool]:
-    page = await client.list_tools()
-    tools = page.tools
-    while page.next_cursor:
-        page = await client.list_tools(cursor=page.next_cursor)
-        tools = tools + page.tools
-    return tools
-
-
-def _repeatable(tool: Tool) -> bool:
-    hints = tool.annotations
-    return bool(hints and (hints.read_only_hint or hints.idempotent_hint))
-
-
-def _text(result: CallToolResult) -> str:
-    return "\n".join(part.text if part.type == "text" else f"[{part.type}]" for part in result.content)
 
 
 def _reason(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, in the order in which they were trained."""
+"""The checkpoints of a run, in the order in which they were trained, and the one that it leaves behind."""
 
 from pathlib import Path
 
@@ -7,15 +7,21 @@ from guerdon.store import Run
 STAGES = ("data", "warmup", "iteration", "grpo")
 
 
-def newest_checkpoint(run: Run) -> Path | None:
-    """The folder of the last training that made one: a LoRA adapter or a whole model; `None` where there is none.
+def kept_checkpoint(run: Run) -> Path | None:
+    """The folder of the best checkpoint, where the run has compared them, else of the newest; `None`: there is none.
 
-    A training that found no rows leaves the policy as it was, and has no checkpoint.
+    It holds a LoRA adapter or a whole model. A training that found no rows leaves the policy as it was, and has none.
     """
-    for name in reversed(trained(run)):
+    for name in filter(None, (kept(run), *reversed(trained(run)))):
         if (folder := run.folder / "checkpoints" / name).is_dir():
             return folder
     return None
+
+
+def kept(run: Run) -> str | None:
+    """The name of that checkpoint, also where its folder is gone."""
+    best = run.stage("best")
+    return best["checkpoint"] if best else next(reversed(trained(run)), None)
 
 
 def trained(run: Run) -> list[str]:

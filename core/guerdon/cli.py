@@ -74,6 +74,10 @@ RUNS = click.option("--runs", default=None, help="The folder of runs, instead of
 GPUS = click.option("--gpus", type=click.IntRange(1), help="Processes to train in, instead of the recipe's (`launch`).")
 
 
+SERVER = click.option("--server", help="Let the workers of the `guerdon serve` at this address roll out.")
+HOST = click.option("--host", help="The address at which workers on other machines reach this one.")
+
+
 def with_gpus(overrides: tuple[str, ...], gpus: int | None) -> tuple[str, ...]:
     return (*overrides, f"launch.gpus={gpus}") if gpus else overrides
 
@@ -86,6 +90,8 @@ def with_gpus(overrides: tuple[str, ...], gpus: int | None) -> tuple[str, ...]:
     "--resume", is_flag=False, flag_value="last", metavar="[RUN]", help="Go on with a run; by default the last."
 )
 @RUNS
+@SERVER
+@HOST
 @JSON
 def run(
     recipe: str | None,
@@ -93,6 +99,8 @@ def run(
     gpus: int | None,
     resume: str | None,
     runs: str | None,
+    server: str | None,
+    host: str | None,
     as_json: bool,
 ) -> None:
     """Run a recipe: roll out, score, train, compare.
@@ -102,9 +110,9 @@ def run(
     if resume:
         if recipe or overrides or gpus:
             raise click.UsageError("a resumed run goes on with the recipe it has: give no other, and no overrides")
-        _resume(resume, runs, as_json)
+        _resume(resume, runs, as_json, **_where(server, host))
     elif recipe:
-        _start(recipe, with_gpus(overrides, gpus), runs, as_json, stage="")
+        _start(recipe, with_gpus(overrides, gpus), runs, as_json, stage="", **_where(server, host))
     else:
         raise click.UsageError("give a recipe, or --resume")
 
@@ -150,10 +158,14 @@ def explain(recipe: str, overrides: tuple[str, ...], as_json: bool) -> None:
 @RECIPE
 @OVERRIDES
 @RUNS
+@SERVER
+@HOST
 @JSON
-def rollout(recipe: str, overrides: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+def rollout(
+    recipe: str, overrides: tuple[str, ...], runs: str | None, server: str | None, host: str | None, as_json: bool
+) -> None:
     """Only roll out and score a recipe's tasks, `loop.group_size` attempts each."""
-    _start(recipe, overrides, runs, as_json, stage="rollout")
+    _start(recipe, overrides, runs, as_json, stage="rollout", **_where(server, host))
 
 
 @cli.command()
@@ -169,8 +181,12 @@ def train(run_name: str, runs: str | None, as_json: bool) -> None:
 @click.argument("target", metavar="RECIPE|RUN")
 @OVERRIDES
 @RUNS
+@SERVER
+@HOST
 @JSON
-def evaluate(target: str, overrides: tuple[str, ...], runs: str | None, as_json: bool) -> None:
+def evaluate(
+    target: str, overrides: tuple[str, ...], runs: str | None, server: str | None, host: str | None, as_json: bool
+) -> None:
     """Only evaluate: a recipe's model, or a run's newest checkpoint, on the held-out tasks."""
     from pathlib import Path
 
@@ -183,9 +199,9 @@ def evaluate(target: str, overrides: tuple[str, ...], runs: str | None, as_json:
         with contextlib.suppress(StoreError):
             found = str(find_run(Path(runs or "runs"), target))
     if found:
-        _resume(found, runs, as_json, stage="eval")
+        _resume(found, runs, as_json, stage="eval", **_where(server, host))
     else:
-        _start(target, overrides, runs, as_json, stage="eval")
+        _start(target, overrides, runs, as_json, stage="eval", **_where(server, host))
 
 
 @cli.command()
@@ -237,16 +253,26 @@ def open_run(name: str, runs: str | None) -> Iterator[Any]:
         found.close()
 
 
-def _start(recipe: str, overrides: tuple[str, ...], runs: str | None, as_json: bool, stage: str) -> None:
+def _start(recipe: str, overrides: tuple[str, ...], runs: str | None, as_json: bool, stage: str, **where: str) -> None:
     from guerdon.launch import start
 
-    _executed(lambda: start(*open_recipe(recipe, overrides), runs=runs, stage=stage, quiet=as_json), as_json)
+    loaded, registry = open_recipe(recipe, overrides)
+    _executed(lambda: start(loaded, registry, runs=runs, stage=stage, quiet=as_json, **where), as_json)
 
 
-def _resume(name: str, runs: str | None, as_json: bool, stage: str = "") -> None:
+def _resume(name: str, runs: str | None, as_json: bool, stage: str = "", **where: str) -> None:
     from guerdon.launch import resume
 
-    _executed(lambda: resume(name, runs=runs, stage=stage, quiet=as_json), as_json)
+    _executed(lambda: resume(name, runs=runs, stage=stage, quiet=as_json, **where), as_json)
+
+
+def _where(server: str | None, host: str | None) -> dict[str, str]:
+    """Where rollouts are done, as `guerdon.engine.execute` has it."""
+    if server:
+        from guerdon.serve_command import token_for
+
+        token_for(server)
+    return {"server": server or "", "host": host or ""}
 
 
 def _executed(execute: Callable[[], Any], as_json: bool) -> None:
@@ -342,8 +368,10 @@ def _add_commands() -> None:
     from guerdon.data_command import data
     from guerdon.export_command import export
     from guerdon.plugins_command import plugins
+    from guerdon.report_command import report
+    from guerdon.serve_command import serve, worker
 
-    for command in (chat, data, export, plugins):
+    for command in (chat, data, export, plugins, report, serve, worker):
         cli.add_command(command)
 
 

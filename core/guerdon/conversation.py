@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.checkpoints import newest_checkpoint
+from guerdon.checkpoints import kept_checkpoint
 from guerdon.errors import ComponentError, StoreError, near_miss
 from guerdon.export_source import base_of, no_model, to_load
 from guerdon.launch import load_recipe
@@ -82,7 +82,7 @@ def _run(folder: Path, base: bool, backend: Bound | None) -> Subject:
     plan = resolve(*load_recipe(str(folder / "recipe.yaml"), ()))
     run = Run(folder)
     try:
-        found = None if base else newest_checkpoint(run) or plan.adapter
+        found = None if base else kept_checkpoint(run) or plan.adapter
     finally:
         run.close()
     chosen = backend or plan.backend

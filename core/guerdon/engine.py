@@ -1,7 +1,8 @@
 """The engine: a plan in, a finished run out; the one place that composes the stages.
 
-    evaluate -> (train on data) -> (demonstrate -> train) -> iterations of (roll out -> score -> choose -> train)
-             -> evaluate -> compare
+    evaluate -> (train on data) -> (demonstrate -> train)
+             -> iterations of (roll out -> score -> choose -> train -> evaluate)       see guerdon.loop
+             -> keep the best -> evaluate -> compare
 
 A trainer that rolls out itself (GRPO) has one training in the place of the iterations. Each stage notes in the store
 that it is done, and a rollout that is stored is never run again, so a run that was stopped at any point goes on from
@@ -17,18 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.checkpoints import newest_checkpoint, trained
+from guerdon.checkpoints import kept, kept_checkpoint
 from guerdon.collect import Collector
 from guerdon.data import write_data
 from guerdon.errors import TrainingError, counted
-from guerdon.gateway import serve_gateway
 from guerdon.inputs import Inputs
 from guerdon.live import Live, first_prompts
+from guerdon.loop import conclude, improve, learn
 from guerdon.recipe import Eval, Recipe, Tasks
 from guerdon.report import Report, compare
 from guerdon.resolve import Bound, Plan
 from guerdon.rollout import Attempt
-from guerdon.rows import choose, write_rows
 from guerdon.scoring import Scorer
 from guerdon.served import Served, open_backend
 from guerdon.store import Run
@@ -37,6 +37,7 @@ from guerdon.tally import tally
 from guerdon.task import Task
 from guerdon.training import train
 from guerdon.trajectory import Trajectory
+from guerdon.workplace import workplace
 
 
 @dataclass
@@ -71,6 +72,10 @@ class Engine:
             return [self.plan.trainer.component.name]
         return [*data, "warmup", *(f"iteration-{i}" for i in range(1, self.recipe.loop.iterations + 1))]
 
+    def number(self, checkpoint: str) -> int:
+        """The number of a policy: what its rollouts have as their iteration."""
+        return self.checkpoints().index(checkpoint) + 1
+
     # -- stages ---------------------------------------------------------------------------------------------------
 
     async def everything(self) -> None:
@@ -85,13 +90,8 @@ class Engine:
         elif recipe.tasks:
             if recipe.loop.warmup:
                 await self.warm_up()
-            for iteration in range(1, recipe.loop.iterations + 1):
-                trajectories = await self.iteration(iteration)
-                if trainer:
-                    await self.train(f"iteration-{iteration}", trainer, trajectories)
-        names = self.checkpoints()
-        if trainer and (names[-1] != "warmup" or recipe.loop.warmup):
-            await self.evaluate("after", len(names))
+            await improve(self)
+        await conclude(self)
 
     async def join(self) -> None:
         """Take part in the training of another machine, which does all else."""
@@ -111,16 +111,18 @@ class Engine:
         stage = f"eval-{name}"
         if not self.eval_tasks or self.run.stage(stage) is not None:
             return
-        self.report.head(
-            f"Evaluate {name}{' training' if self.plan.trainer else ''}: {counted(self.eval_tasks, 'task')}"
-        )
+        for other, done in self.run.stages().items():
+            if other.startswith("eval-") and done.get("policy") == policy:
+                return self.run.finish_stage(stage, {**done, "same_as": other.removeprefix("eval-"), "seconds": {}})
+        training = self.plan.trainer and name in ("before", "after")
+        self.report.head(f"Evaluate {name}{' training' if training else ''}: {counted(self.eval_tasks, 'task')}")
         settings = self.recipe.eval or Eval(holdout=1)
         sampling = {**self.recipe.sampling.body(), "temperature": settings.temperature}
         trajectories = await self.roll_out(
             "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.served.endpoint()
         )
-        held_out = self.recipe.eval is not None
-        self.run.finish_stage(stage, {**figures(trajectories), "policy": policy, "held_out": held_out})
+        facts = {**figures(trajectories), "policy": policy, "held_out": self.recipe.eval is not None}
+        self._finish(stage, facts)
 
     async def warm_up(self) -> None:
         """Demonstrations of the same agent with another backend, and a training on them."""
@@ -134,10 +136,10 @@ class Engine:
                 teacher = " ".join(filter(None, (backend.component.name, warmup.model)))
                 body = self.recipe.sampling.body()
                 trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint, teacher)
-            self.run.finish_stage("rollout-warmup", figures(trajectories))
+            self._finish("rollout-warmup", figures(trajectories))
         else:
             trajectories = []
-        await self.train("warmup", self.plan.warmup_trainer, trajectories)
+        await learn(self, "warmup", self.plan.warmup_trainer, trajectories)
 
     async def iteration(self, iteration: int) -> list[Trajectory]:
         """Roll out one iteration's tasks."""
@@ -150,9 +152,10 @@ class Engine:
             )
             body = self.recipe.sampling.body()
             trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.served.endpoint())
-            self.run.finish_stage(stage, figures(trajectories))
+            self._finish(stage, figures(trajectories))
             return trajectories
-        return self.run.trajectories("train", iteration)
+        trained = self.run.stage(f"train-iteration-{iteration}") is not None
+        return [] if trained else self.run.trajectories("train", iteration)
 
     def _tasks_of(self, iteration: int) -> list[Task]:
         """Each iteration takes the next tasks, those of the warm-up first left aside."""
@@ -169,22 +172,22 @@ class Engine:
         stage, data, trainer = "train-data", self.inputs.data, self.plan.trainer
         assert data is not None and trainer
         if self.run.stage(stage) is not None:
-            return self._take("data")
+            return self.take("data")
         rows, validation = (self.run.folder / "checkpoints" / f"{name}.jsonl" for name in ("data", "validation"))
         count = write_data(data.rows, rows)
         held = write_data(data.validation, validation) if data.validation is not None else 0
         self.report.head(f"Train on {counted(count, 'row')}{f', validate on {held}' if held else ''}")
         for note in data.notes:
             self.report.say(f"  {note}")
-        await self._train("data", trainer, rows, validation=validation.resolve() if held else None)
-        self.run.finish_stage(stage, {"rows": count, "validation": held})
+        await self.train_process("data", trainer, rows, validation=validation.resolve() if held else None)
+        self._finish(stage, {"rows": count, "validation": held})
 
     async def reinforce(self, trainer: Bound) -> None:
         """A training that rolls out itself, as it goes."""
         name = trainer.component.name
         stage, loop = f"train-{name}", self.recipe.loop
         if self.run.stage(stage) is not None:
-            return self._take(name)
+            return self.take(name)
         self.report.head(f"Train with {name}: {counted(self.train_tasks, 'task')}, {loop.group_size} attempts each")
         prompts = {t.id: t.messages for t in self.train_tasks}
         if self.plan.single_turn:
@@ -199,38 +202,14 @@ class Engine:
             "single_turn": self.plan.single_turn,
         }
         started = time.perf_counter()
-        await self._train(name, trainer, rows, prompts=prompts, rollouts=facts)
+        await self.train_process(name, trainer, rows, prompts=prompts, rollouts=facts)
         trajectories = self.run.trajectories("train")
         if trajectories:
             self._say_outcome(trajectories, time.perf_counter() - started)
         self.run.finish_stage(f"rollout-{name}", figures(trajectories))
-        self.run.finish_stage(stage, {"rows": len(trajectories), "trajectories": len(trajectories)})
+        self._finish(stage, {"rows": len(trajectories), "trajectories": len(trajectories)})
 
-    async def train(self, name: str, trainer: Bound, trajectories: Sequence[Trajectory]) -> None:
-        """Train on the best of these, from the checkpoint so far; the new one becomes the policy."""
-        stage = f"train-{name}"
-        if self.run.stage(stage) is not None:
-            return self._take(name)
-        loop = self.recipe.loop
-        keep = 1.0 if name == "warmup" else loop.keep_top  # demonstrations are all as good as they get
-        chosen = choose(trajectories, min_reward=loop.min_reward, keep_top=keep, seed=self.recipe.seed)
-        rows = self.run.folder / "checkpoints" / f"{name}.jsonl"
-        count = write_rows(rows, chosen)
-        self.report.head(f"Train on {counted(count, 'row')} from {len(chosen)} of {len(trajectories)} trajectories")
-        if not count:
-            self.report.warn(
-                f"no trajectory earned {self._threshold()}: nothing to train on, the policy stays as it is"
-            )
-            self.run.finish_stage(stage, {"rows": 0})
-            return
-        await self._train(name, trainer, rows)
-        self.run.finish_stage(stage, {"rows": count, "trajectories": len(chosen)})
-
-    def _threshold(self) -> str:
-        least = self.recipe.loop.min_reward
-        return "a positive reward" if least is None else f"a reward of {least:g}"
-
-    async def _train(
+    async def train_process(
         self,
         name: str,
         trainer: Bound,
@@ -257,7 +236,7 @@ class Engine:
         }
         if not rollouts or self.plan.single_turn:  # else the server is needed while it trains
             await self.served.sleep()
-        with self.report.stage("training", 1) as meter:
+        with self.served.clock("train"), self.report.stage("training", 1) as meter:
             live = Live(self.collector, self.served, stage, meter, self.train_tasks)
             live.prompts = dict(prompts or {})
             await train(
@@ -292,11 +271,11 @@ class Engine:
         name = f"iteration-{iteration}"
         if self.run.stage(f"train-{name}") is not None:
             raise TrainingError(f"run {self.run.id} was trained on iteration {iteration}, its newest, before")
-        self.served.take(newest_checkpoint(self.run) or self.served.adapter)
-        await self.train(name, self.plan.trainer, [t for t in stored if t.iteration == iteration])
+        self.served.take(kept_checkpoint(self.run) or self.served.adapter)
+        await learn(self, name, self.plan.trainer, [t for t in stored if t.iteration == iteration])
 
     async def evaluate_newest(self) -> None:
-        """Evaluate the run's newest checkpoint beside the model itself.
+        """Evaluate the run's best checkpoint, where it has compared them, else the newest, beside the model itself.
 
         Raises:
             TrainingError: there are no tasks.
@@ -304,13 +283,16 @@ class Engine:
         if not self.eval_tasks:
             raise TrainingError(f"run {self.run.id} has no tasks to evaluate on: give its recipe `eval` and `rewards`")
         await self.evaluate("before")
-        names = trained(self.run)
-        policy = self.checkpoints().index(names[-1]) + 1 if names else 0
-        if policy not in {done.get("policy") for done in self.run.stages().values()}:
-            self._take(names[-1])
-            await self.evaluate(names[-1], policy)
+        name = kept(self.run)
+        if name and self.number(name) not in {done.get("policy") for done in self.run.stages().values()}:
+            self.take(name)
+            await self.evaluate(name, self.number(name))
 
-    def _take(self, name: str) -> None:
+    def _finish(self, stage: str, facts: Mapping[str, Any]) -> None:
+        """Note that a stage is done, what it came to, and where its time went."""
+        self.run.finish_stage(stage, {**facts, "seconds": self.served.clock.take()})
+
+    def take(self, name: str) -> None:
         """Make a finished training's checkpoint the policy, if it made one."""
         done = self.run.stage(f"train-{name}")
         if done and done["rows"]:
@@ -345,7 +327,10 @@ class Engine:
                 meter.step(str(means))
 
             trajectories = await self.collector.collect(runner, attempts, stored, seen)
-        self._say_outcome(trajectories, time.perf_counter() - started)
+        seconds, clock = time.perf_counter() - started, self.served.clock
+        clock.add("eval" if phase == "eval" else "rollout", seconds)
+        clock.add("score", sum(score.seconds for t in trajectories for score in t.scores.values()))
+        self._say_outcome(trajectories, seconds)
         self.collector.judge(trajectories)
         return trajectories
 
@@ -376,9 +361,12 @@ def _tidy(work: Path) -> None:
         work.rmdir()
 
 
-async def execute(plan: Plan, inputs: Inputs, run: Run, report: Report, stage: str = "") -> dict[str, Any]:
+async def execute(
+    plan: Plan, inputs: Inputs, run: Run, report: Report, stage: str = "", *, server: str = "", host: str = ""
+) -> dict[str, Any]:
     """Execute a plan, all of it or one `stage` (rollout, train, eval); go on where a stopped run was.
 
+    `server` is the `guerdon serve` whose workers roll out, `host` the address at which they reach this process.
     Returns the run's summary.
 
     Raises:
@@ -388,11 +376,11 @@ async def execute(plan: Plan, inputs: Inputs, run: Run, report: Report, stage: s
         report.say(f"note: {note}")
     async with AsyncExitStack() as stack:
         scorer = stack.enter_context(Scorer(plan.rewards, plan.recipe.scoring))
-        gateway = await stack.enter_async_context(serve_gateway())
         served = Served(plan)
         stack.push_async_callback(served.close)
         served.take(plan.adapter)
-        collector = Collector(plan, run, report, scorer, gateway, stack)
+        place = await stack.enter_async_context(workplace(plan, run, server, host))
+        collector = Collector(plan, run, report, scorer, place.gateway, stack, place)
         train_set, held = inputs.tasks, inputs.held
         engine = Engine(plan, run, report, collector, served, inputs)
         engine.train_tasks = train_set.tasks if train_set else []

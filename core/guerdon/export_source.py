@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from guerdon.checkpoints import newest_checkpoint
+from guerdon.checkpoints import kept_checkpoint
 from guerdon.errors import ComponentError, GuerdonError, StoreError
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry, load
@@ -131,7 +131,7 @@ def _hub_id(registry: Registry, model: str) -> str:
 def _run(folder: Path) -> Source:
     run = Run(folder)
     try:
-        checkpoint = newest_checkpoint(run)
+        checkpoint = kept_checkpoint(run)
         if checkpoint is None:
             raise StoreError(f"run {run.id} has no checkpoint: it has trained nothing yet")
         recipe = yaml.safe_load((folder / "recipe.yaml").read_text("utf-8"))

@@ -75,6 +75,8 @@ def _warn(plan: Plan, train: TaskSet | None, held: TaskSet | None) -> None:
         plan.notes.append("there is no trainer: every iteration rolls out with the same model")
     if train and plan.trainer and recipe.loop.group_size > 1 and recipe.sampling.temperature == 0:
         plan.notes.append("sampling.temperature is 0: the attempts at a task will all be the same")
+    if plan.trainer and recipe.loop.min_reward is not None and recipe.loop.min_reward <= 0:
+        plan.notes.append(f"loop.min_reward is {recipe.loop.min_reward:g}: what earns 0 or less is never trained on")
     if train and recipe.loop.warmup and recipe.loop.warmup.tasks > len(train.tasks):
         plan.notes.append(f"loop.warmup.tasks asks for {recipe.loop.warmup.tasks} tasks, there are {len(train.tasks)}")
 

@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from guerdon import __version__
+from guerdon.alarms import comparing
 from guerdon.engine import execute
 from guerdon.errors import GuerdonError, RecipeError, StoreError, near_miss
 from guerdon.inputs import Inputs, read_inputs
@@ -57,9 +58,15 @@ def _frozen_folder(path: Path) -> Path | None:
 
 
 def start(
-    loaded: Loaded, registry: Registry, *, runs: str | None = None, stage: str = "", quiet: bool = False
+    loaded: Loaded,
+    registry: Registry,
+    *,
+    runs: str | None = None,
+    stage: str = "",
+    quiet: bool = False,
+    **where: str,
 ) -> dict[str, Any]:
-    """Check a recipe, make a run of it and execute it. Returns the run's summary."""
+    """Check a recipe, make a run of it and execute it, `where` as `execute` has it. Returns the run's summary."""
     plan = resolve(loaded, registry)
     if not stage:
         check_trainable(plan)
@@ -73,16 +80,17 @@ def start(
         "folder": str(loaded.folder),
         "stage": stage,
         "seed": loaded.recipe.seed,
+        "compares": sorted(comparing(plan.rewards)),
         "versions": versions(),
     }
     if plan.adapter:  # "last" is another run soon
         loaded.raw["adapter"] = str(plan.adapter)
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
     run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
-    return _execute(plan, inputs, run, stage, quiet)
+    return _execute(plan, inputs, run, stage, quiet, where)
 
 
-def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False) -> dict[str, Any]:
+def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False, **where: str) -> dict[str, Any]:
     """Go on with a run where it was stopped."""
     folder = _unfinished(Path(runs or "runs")) if name == "last" and not stage else find_run(Path(runs or "runs"), name)
     loaded, registry = load_recipe(str(folder / "recipe.yaml"), ())
@@ -96,7 +104,7 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     ]
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
-    return _execute(plan, read_inputs(plan), run, stage or run.info.get("stage", ""), quiet)
+    return _execute(plan, read_inputs(plan), run, stage or run.info.get("stage", ""), quiet, where)
 
 
 def _unfinished(runs: Path) -> Path:
@@ -114,7 +122,7 @@ def _unfinished(runs: Path) -> Path:
     raise StoreError(f"no run in {runs}/ is unfinished and idle")
 
 
-def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool) -> dict[str, Any]:
+def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool, where: Mapping[str, str]) -> dict[str, Any]:
     report = Report(quiet=quiet)
     report.say(f"run {run.id}  (in {run.folder})")
     for plugin in plan.registry.plugins.broken:
@@ -122,7 +130,10 @@ def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool) -> d
     with log_to(report):
         try:
             with run.executing():
-                return asyncio.run(execute(plan, inputs, run, report, stage))
+                summary = asyncio.run(execute(plan, inputs, run, report, stage, **where))
+                if not stage:
+                    report.say(f"\nAs a page: guerdon report {run.folder}")
+                return summary
         except (KeyboardInterrupt, asyncio.CancelledError):
             report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.folder}")
             raise KeyboardInterrupt from None

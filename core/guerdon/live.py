@@ -1,10 +1,12 @@
 """What the engine does for a training process while it trains: keep its figures, and roll out and score for it."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from guerdon.alarms import SAID_ELSEWHERE, Watch, comparing
 from guerdon.collect import Collector
 from guerdon.errors import AgentError, TrainingError
 from guerdon.policy import Endpoint
@@ -33,6 +35,7 @@ class Live:
         self.prompts: dict[str, list[Message]] = {}
         self._begun = False
         self._complaints: set[str] = set()
+        self._watch: Watch | None = None
 
     def log(self, step: int, total: int, metrics: Mapping[str, float]) -> None:
         if not self._begun:  # what a training that was killed logged after its last checkpoint
@@ -83,6 +86,11 @@ class Live:
             for what in failed.keys() - self._complaints:
                 self._complaints.add(what)
                 self.collector.report.warn(f"{what}, first in {t.id}: {failed[what]}")
+        if self._watch is None:  # a training that goes on has earlier steps; whether there is variance the trainer says
+            self._watch = Watch(comparing(self.collector.plan.rewards), (*SAID_ELSEWHERE, "no_variance"))
+            trajectories = self.collector.run.trajectories("train")
+        for alarm in self._watch.add(trajectories):
+            self.collector.report.alarm(alarm)
 
     def _known(self, tasks: Sequence[str]) -> Sequence[str]:
         unknown = [t for t in tasks if t not in self.tasks]
@@ -95,10 +103,12 @@ class Live:
         return await self.served.endpoint()
 
     def _trajectory(self, item: Mapping[str, Any], attempt: int, step: int) -> Trajectory:
+        longest = self.collector.plan.recipe.sampling.max_tokens
         turn = Turn(
             keep=0,
             prompt=tuple(self.prompts.get(item["task"], self.tasks[item["task"]].messages)),
             reply={"role": "assistant", "content": item["completion"]},
+            finish_reason="length" if len(item["completion_ids"]) >= (longest or math.inf) else "stop",
             prompt_ids=tuple(item["prompt_ids"]),
             reply_ids=tuple(item["completion_ids"]),
             logprobs=tuple(item.get("logprobs") or ()),

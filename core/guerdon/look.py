@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.panel import Panel
 from rich.text import Text
 
+from guerdon.alarms import alarms
 from guerdon.errors import ComponentError, StoreError, counted
 from guerdon.invoke import shape
 from guerdon.plugins import Component, Plugins
@@ -73,6 +74,8 @@ def show_run(run: Run) -> None:
     if not trajectories:
         return
     report.say("")
+    for alarm in alarms(run, trajectories):
+        report.alarm(alarm)
     shown = trajectories[-20:]
     rows = [
         [
@@ -88,6 +91,7 @@ def show_run(run: Run) -> None:
         f"the last {len(shown)} of {len(trajectories)} trajectories", ["id", "reward", "turns", "calls", "answer"], rows
     )
     report.say(f"\nOne as a conversation: guerdon show {run.id} {shown[-1].id}   (or --best, --worst)")
+    report.say(f"All as a page: guerdon report {run.id}")
 
 
 def _show_training(report: Report, name: str, figures: dict[str, Any]) -> None:

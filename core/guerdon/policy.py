@@ -20,8 +20,16 @@ class Endpoint(Protocol):
     rollout asks; servers ignore it. `load_adapter` makes later requests be answered with this LoRA adapter, `None`
     with the base.
 
-    An endpoint may also have `async sleep()` and `async wake()`, which give a GPU's memory back while something else
-    needs it, and `stream(body, task)`, an async iterator over the response's chunks as OpenAI streams them.
+    A body with `prompt` (a text, or token ids) in place of `messages` asks for a text completion; an endpoint that
+    knows none raises BackendError.
+
+    An endpoint may also have
+
+    - `stream(body, task)`, an async generator of the response's chunks as OpenAI streams them; token ids and logprobs
+      are in the chunks as vLLM has them. An endpoint without it is answered for in one chunk;
+    - `raw(body, task)`, an async generator of the response's bytes as they come (server-sent events where the body has
+      `stream`), so that a gateway which only hands them to a worker need not read them;
+    - `async sleep()` and `async wake()`, which give a GPU's memory back while something else needs it.
     """
 
     model: str

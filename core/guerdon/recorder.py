@@ -4,22 +4,37 @@ It applies the recipe's sampling, hands the request on, and keeps what was asked
 calls, and the token ids and logprobs that the server sampled.
 """
 
+import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from contextlib import aclosing, suppress
+from typing import Any, TypeVar
 
 from guerdon.errors import BackendError
 from guerdon.policy import Endpoint
+from guerdon.streams import as_chunk, assembled
 from guerdon.task import Message, Task
 from guerdon.trajectory import Turn
 
+T = TypeVar("T")
+
 
 class Recorder:
-    """Implements `guerdon.policy.Policy` for one rollout. `base_url` and `api_key` are the gateway's."""
+    """Implements `guerdon.policy.Policy` for one rollout. `base_url` and `api_key` are the gateway's.
+
+    `model` is the name that agents see and send, whatever the model behind it is called; default, the endpoint's.
+    """
 
     def __init__(
-        self, endpoint: Endpoint, task: Task, sampling: Mapping[str, Any], *, base_url: str = "", api_key: str = ""
+        self,
+        endpoint: Endpoint,
+        task: Task,
+        sampling: Mapping[str, Any],
+        *,
+        base_url: str = "",
+        api_key: str = "",
+        model: str = "",
     ) -> None:
         self.endpoint = endpoint
         self.sampling = sampling
@@ -30,12 +45,14 @@ class Recorder:
         self.error: BackendError | None = None
         """Why the last call failed; agents tend to wrap it."""
         self.closed = False
+        self._model = model
         self._task = task
         self._conversation: list[Message] = []
+        self._calls: set[asyncio.Timeout] = set()
 
     @property
     def model(self) -> str:
-        return self.endpoint.model
+        return self._model or self.endpoint.model
 
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]] = (), **params: Any
@@ -45,53 +62,173 @@ class Recorder:
         Raises:
             BackendError: the endpoint failed, or the rollout is over.
         """
-        if self.closed:
-            raise BackendError("this rollout is over: its policy answers no more", kind="closed")
-        asked = [_plain(m) for m in messages]
-        if "max_tokens" in self.sampling:
-            params.pop("max_completion_tokens", None)
-        body = {**params, **self.sampling, "model": self.endpoint.model, "messages": asked}
-        if tools:
-            body["tools"] = list(tools)
+        return await self.ask({**params, "messages": list(messages), "tools": tools})
+
+    async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The response to a request's body in OpenAI's shape: `messages`, or `prompt` for a text completion."""
         started = time.perf_counter()
         try:
-            response = await self.endpoint.complete(body, self._task)
-            self._record(asked, tools, response, time.perf_counter() - started)
+            asked, request = self._request(body)
+            response = await self._while_open(self.endpoint.complete(request, self._task))
+            self._record(asked, request, response, time.perf_counter() - started)
         except BackendError as error:
             self.error = error
             raise
         self.error = None
-        return response
+        return {**response, "model": self.model}
+
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """The response's chunks as they come; recorded like a whole one, as far as the agent has read it.
+
+        An endpoint that does not stream answers with one chunk.
+        """
+        ask = getattr(self.endpoint, "stream", None)
+        if ask is None:
+            yield as_chunk(await self.ask(body))
+            return
+        started, chunks = time.perf_counter(), list[dict[str, Any]]()
+        try:
+            asked, request = self._request(body)
+            request |= {"stream": True, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
+            try:
+                async with aclosing(ask(request, self._task)) as coming:
+                    while chunk := await self._while_open(anext(coming, None)):
+                        chunks.append(chunk)
+                        yield {**chunk, "model": self.model}
+            except (GeneratorExit, asyncio.CancelledError):  # the agent has heard enough
+                with suppress(BackendError):
+                    self._record_stream(asked, request, chunks, started, said=True)
+                raise
+            self._record_stream(asked, request, chunks, started)
+        except BackendError as error:
+            self.error = error
+            raise
+        self.error = None
+
+    def close(self) -> None:
+        """The rollout is over: nothing more is answered, and what is being asked ends."""
+        self.closed = True
+        for call in self._calls:
+            call.reschedule(0)
+
+    async def _while_open(self, answer: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(None) as call:
+                self._calls.add(call)
+                return await answer
+        except TimeoutError:
+            if call.expired():
+                raise _over() from None
+            raise
+        finally:
+            self._calls.discard(call)
+
+    def _request(self, body: Mapping[str, Any]) -> tuple[list[Message], dict[str, Any]]:
+        """What is asked, as messages, and the body to send.
+
+        Raises:
+            BackendError: it cannot be recorded, or the rollout is over.
+        """
+        if self.closed:
+            raise _over()
+        request = {**body, **self.sampling, "model": self.endpoint.model}
+        for name in ("stream", "stream_options"):
+            request.pop(name, None)
+        if "max_tokens" in self.sampling:
+            request.pop("max_completion_tokens", None)
+        for name, neutral in (("n", 1), ("best_of", 1), ("echo", False)):
+            if request.get(name, neutral) not in (None, neutral):
+                raise _wrong(f"`{name}` must be {json.dumps(neutral)}: one reply is recorded for each request")
+        if "prompt" in request:
+            return [_as_message(request["prompt"])], request
+        messages, tools = request.get("messages"), request.pop("tools", None) or ()
+        for name, value in (("messages", messages), ("tools", tools)):
+            if not isinstance(value, list | tuple) or not all(isinstance(item, Mapping) for item in value):
+                raise _wrong(f"`{name}` is missing or no list of objects")
+        request["messages"] = asked = [_plain(message) for message in messages or ()]
+        return asked, {**request, "tools": list(tools)} if tools else request
+
+    def _record_stream(
+        self,
+        asked: list[Message],
+        request: Mapping[str, Any],
+        chunks: list[dict[str, Any]],
+        started: float,
+        said: bool = False,
+    ) -> None:
+        """Record what was streamed; `said`: only if that is anything."""
+        try:
+            response = assembled(chunks)
+        except UNREADABLE as error:
+            raise _broken(error) from None
+        first = (response["choices"] or [{}])[0]
+        message = first.get("message") or {}
+        if not said or first.get("text") or message.get("content") or message.get("tool_calls"):
+            self._record(asked, request, response, time.perf_counter() - started)
 
     def _record(
-        self, asked: list[Message], tools: Sequence[dict[str, Any]], response: Mapping[str, Any], seconds: float
+        self, asked: list[Message], request: Mapping[str, Any], response: Mapping[str, Any], seconds: float
     ) -> None:
         try:
             choice = response["choices"][0]
-            reply = _plain({k: v for k, v in choice["message"].items() if v not in (None, [])} | {"role": "assistant"})
+            said = {"content": choice["text"]} if "prompt" in request else choice["message"]
+            reply = _plain({k: v for k, v in said.items() if v not in (None, [])} | {"role": "assistant"})
             usage = response.get("usage") or {}
-            logprobs = (choice.get("logprobs") or {}).get("content") or ()
+            prompt_ids = response.get("prompt_token_ids") or choice.get("prompt_token_ids") or ()
+            reply_ids = choice.get("token_ids") or ()
             keep = _common(self._conversation, asked)
             turn = Turn(
                 keep=keep,
                 prompt=tuple(asked[keep:]),
                 reply=reply,
                 finish_reason=choice.get("finish_reason") or "",
-                prompt_ids=tuple(response.get("prompt_token_ids") or ()),
-                reply_ids=tuple(choice.get("token_ids") or ()),
-                logprobs=tuple(t["logprob"] for t in logprobs),
-                prompt_tokens=usage.get("prompt_tokens") or 0,
-                reply_tokens=usage.get("completion_tokens") or 0,
+                prompt_ids=tuple(prompt_ids),
+                reply_ids=tuple(reply_ids),
+                logprobs=_logprobs(choice.get("logprobs") or {}),
+                prompt_tokens=usage.get("prompt_tokens") or len(prompt_ids),
+                reply_tokens=usage.get("completion_tokens") or len(reply_ids),
                 seconds=seconds,
             )
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
-            said = f"{type(error).__name__}: {error}"
-            raise BackendError(f"the server's reply is no chat completion ({said})", kind="broken_reply") from None
+        except UNREADABLE as error:
+            raise _broken(error) from None
         self.turns.append(turn)
         self._conversation = [*asked, reply]
-        for tool in tools:
+        for tool in request.get("tools", ()):
             if tool not in self.tools:
                 self.tools.append(dict(tool))
+
+
+UNREADABLE = (KeyError, IndexError, TypeError, AttributeError)
+"""What a reply that is none raises when it is read."""
+
+
+def _broken(error: Exception) -> BackendError:
+    said = f"{type(error).__name__}: {error}"
+    return BackendError(f"the server's reply is no chat completion ({said})", kind="broken_reply")
+
+
+def _over() -> BackendError:
+    return BackendError("this rollout is over: its policy answers no more", kind="closed")
+
+
+def _wrong(message: str) -> BackendError:
+    return BackendError(message, kind="http_400")
+
+
+def _as_message(prompt: Any) -> Message:
+    """A text completion's prompt as a user's message: the text, or the token ids as JSON."""
+    if isinstance(prompt, list) and prompt and all(isinstance(token, int) for token in prompt):
+        return {"role": "user", "content": json.dumps(prompt)}
+    if not isinstance(prompt, str):
+        raise _wrong("`prompt` must be one text, or one list of token ids")
+    return {"role": "user", "content": prompt}
+
+
+def _logprobs(given: Mapping[str, Any]) -> tuple[float, ...]:
+    """Of a chat completion, or of a text completion."""
+    if (content := given.get("content")) is not None:
+        return tuple(token["logprob"] for token in content)
+    return tuple(given.get("token_logprobs") or ())
 
 
 def _plain(message: Message) -> Message:
@@ -102,16 +239,11 @@ def _plain(message: Message) -> Message:
     return dict(message)
 
 
-def _called(call: Any) -> Any:
-    function = call.get("function") if isinstance(call, Mapping) else None
-    return (function.get("name"), function.get("arguments")) if isinstance(function, Mapping) else call
-
-
 def _common(before: Sequence[Message], now: Sequence[Message]) -> int:
     """How many messages at the start are the same."""
     count = 0
     for a, b in zip(before, now, strict=False):
-        if _essence(a) != _essence(b):
+        if a != b and _essence(a) != _essence(b):
             break
         count += 1
     return count
@@ -124,3 +256,14 @@ def _essence(message: Message) -> tuple[Any, ...]:
     if not isinstance(content, str):
         content = json.dumps(content, sort_keys=True)
     return (message.get("role"), content, calls, message.get("tool_call_id"))
+
+
+def _called(call: Any) -> Any:
+    """Name and arguments; some frameworks write the arguments' JSON anew."""
+    function = call.get("function") if isinstance(call, Mapping) else None
+    if not isinstance(function, Mapping):
+        return call
+    arguments = function.get("arguments")
+    with suppress(ValueError, TypeError, RecursionError):
+        arguments = json.loads(arguments)  # type: ignore[arg-type]
+    return function.get("name"), arguments

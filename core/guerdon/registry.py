@@ -28,6 +28,7 @@ _SINGULAR = {
     "trainers": "trainer",
     "exporters": "exporter",
     "backends": "backend",
+    "executors": "executor",
     "tasks": "task source",
     "models": "model",
     "recipes": "recipe",

@@ -6,29 +6,79 @@ On a terminal the progress is live; elsewhere (a log, CI) it is a line now and t
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
 from rich.table import Table
+from rich.text import Text
 
 from guerdon.errors import counted
+
+if TYPE_CHECKING:
+    from guerdon.alarms import Alarm
 
 LINE_SECONDS = 15.0
 
 
 class Meter:
-    """Progress of one stage."""
+    """Progress of one stage: how many are done of all, the time left, and a text, asked for only when it is shown.
 
-    def __init__(self, advance: Any) -> None:
-        self._advance = advance
+    `counts` gives, where it is set, how many are running and queued, and how many workers there are.
+    """
+
+    def __init__(self, title: str, total: int, stepped: Callable[[], None] = lambda: None) -> None:
+        self.title = title
+        self.total = total
         self.done = 0
+        self.text: object = ""
+        self.counts: Callable[[], Mapping[str, int]] | None = None
+        self._stepped = stepped
+        self._started = time.monotonic()
+        self._first: int | None = None
 
-    def step(self, text: str = "", *, done: int | None = None, total: int | None = None) -> None:
+    def step(self, text: object = "", *, done: int | None = None, total: int | None = None) -> None:
+        if self._first is None:  # what was done before this stage began tells nothing of the time left
+            self._first = self.done
         self.done = done if done is not None else self.done + 1
-        self._advance(self.done, text, total)
+        self.total, self.text = total or self.total, text
+        self._stepped()
+
+    @property
+    def left(self) -> float | None:
+        """Seconds, by the pace so far."""
+        fresh = 0 if self._first is None else self.done - self._first
+        return (time.monotonic() - self._started) / fresh * (self.total - self.done) if fresh > 0 else None
+
+    def times(self) -> str:
+        elapsed, left = time.monotonic() - self._started, self.left
+        return _clock(elapsed) + (f", {_clock(left)} left" if left else "")
+
+    def others(self) -> str:
+        """'12 running, 40 queued, 4 workers': what the text does not count."""
+        counts = self.counts() if self.counts else {}
+        shown = {name: counts.get(name, 0) for name in ("running", "queued")}
+        if counts.get("workers", 0) > 1:
+            shown["workers"] = counts["workers"]
+        return ", ".join(f"{n} {name}" for name, n in shown.items() if n)
+
+    def __str__(self) -> str:
+        parts = [f"{self.title} {self.done}/{self.total}", self.times(), self.others(), str(self.text)]
+        return "  ".join(filter(None, parts))
+
+
+def _clock(seconds: float) -> str:
+    """
+    >>> _clock(8.4), _clock(192), _clock(8000)
+    ('0:08', '3:12', '2:13:20')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 class Report:
@@ -48,6 +98,12 @@ class Report:
     def warn(self, text: str) -> None:
         self.console.print(f"[yellow]warning:[/yellow] {_escaped(text)}", soft_wrap=True)
 
+    def alarm(self, alarm: "Alarm") -> None:
+        if alarm.severity == "warning":
+            self.warn(str(alarm))
+        else:
+            self.say(f"note: {alarm}")
+
     @contextmanager
     def stage(self, title: str, total: int) -> Iterator[Meter]:
         """Progress towards `total`."""
@@ -59,30 +115,30 @@ class Report:
 
     @contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Meter]:
-        progress = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[text]}"),
-            console=self.console,
-            transient=True,
-        )
-        with progress:
-            bar = progress.add_task(title, total=total, text="")
-            yield Meter(lambda done, text, new: progress.update(bar, completed=done, text=text, total=new or total))
+        """A few lines that change in place."""
+        meter, spinner = Meter(title, total), Spinner("dots")
+
+        def drawn() -> Group:
+            head = Table.grid(padding=(0, 1))
+            bar = ProgressBar(total=meter.total, completed=meter.done, width=24)
+            head.add_row(spinner, meter.title, bar, f"{meter.done}/{meter.total}", meter.times())
+            lines = filter(None, (meter.others(), str(meter.text)))
+            return Group(head, *(Text(f"  {line}", "dim", no_wrap=True, overflow="ellipsis") for line in lines))
+
+        with Live(get_renderable=drawn, console=self.console, refresh_per_second=4, transient=True):
+            yield meter
 
     def _lines(self, title: str, total: int) -> Meter:
         last = time.monotonic()
 
-        def advance(done: int, text: str, new: int | None) -> None:
+        def stepped() -> None:
             nonlocal last
             if time.monotonic() - last >= LINE_SECONDS:
                 last = time.monotonic()
-                self.say(f"  {title} {done}/{new or total}  {text}")
+                self.say(f"  {meter}")
 
-        return Meter(advance)
+        meter = Meter(title, total, stepped)
+        return meter
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
@@ -107,23 +163,50 @@ def _escaped(text: str) -> str:
 
 
 def compare(report: Report, evaluations: Mapping[str, Mapping[str, Any]]) -> None:
-    """The table of a run's evaluations by name, on the same tasks side by side: the first and the newest."""
-    names = list(evaluations)
-    shown = [(name, evaluations[name]) for name in dict.fromkeys((names[0], names[-1]))]
-    newest = shown[-1][1]
+    """The table of a run's evaluations by name, on the same tasks: two side by side, or more in rows."""
+    own = {name: f for name, f in evaluations.items() if not f.get("same_as")}
+    several = len(own) > 2
+    shown = list(own.items()) if several else list(evaluations.items())
+    shown = shown if several else [*shown[:1], *shown[1:][-1:]]
+    name, newest = list(evaluations.items())[-1]  # what the run ends with
+    title = counted(newest["tasks"], "held-out task" if newest.get("held_out", True) else "task")
+    title += f", {shown[0][0]} and {shown[1][0]}" if len(shown) == 2 else ""
+    title += " (95 % intervals in brackets)" if any(f.get("interval") for _, f in shown) else ""
+    if several:
+        _show_rows(report, title, shown)
+    else:
+        _show_columns(report, title, shown)
+    if change := newest.get("difference"):
+        _show_difference(report, change, newest.get("same_as") or name)
+
+
+def _show_columns(report: Report, title: str, shown: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
     failed = any(f["failed"] for _, f in shown)
     rows = [["reward (failed left out)" if failed else "reward", *(_mean(f["reward"], f) for _, f in shown)]]
-    for name in newest["rewards"]:
+    for name in shown[-1][1]["rewards"]:
         rows.append([f"  {name}", *(_reward_cell(f["rewards"].get(name), f["rollouts"]) for _, f in shown)])
     rows.append(["tool calls per task", *(number(f["tool_calls"]) for _, f in shown)])
     rows.append(["tokens per task", *(number(f["tokens"], 0) for _, f in shown)])
     rows.append(["failed rollouts", *(f"{f['failed']} of {f['rollouts']}" for _, f in shown)])
-    title = counted(newest["tasks"], "held-out task" if newest.get("held_out", True) else "task")
-    title += f", {shown[0][0]} and {shown[1][0]}" if len(shown) == 2 else ""
-    title += " (95 % intervals in brackets)" if any(f.get("interval") for _, f in shown) else ""
     report.table(title, ["", *(name if len(shown) == 2 else "" for name, _ in shown)], rows)
-    if change := newest.get("difference"):
-        _show_difference(report, change, names[-1])
+
+
+def _show_rows(report: Report, title: str, shown: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    names = list(dict.fromkeys(name for _, f in shown for name in f["rewards"]))
+    names = names if len(names) > 1 else []
+    rows = [
+        [
+            name,
+            _mean(f["reward"], f),
+            *(number(f["rewards"].get(n, {}).get("mean")) for n in names),
+            number(f["tool_calls"], 2),
+            number(f["tokens"], 0),
+            f["failed"],
+            "best" if f.get("best") else "",
+        ]
+        for name, f in shown
+    ]
+    report.table(title, ["", "reward", *names, "tool calls", "tokens", "failed", ""], rows)
 
 
 def _show_difference(report: Report, change: Mapping[str, Any], newest: str) -> None:

@@ -52,6 +52,8 @@ class Plan:
     trainer: Bound | None
     warmup_backend: Bound | None
     warmup_trainer: Bound | None
+    executor: Bound | None = None
+    """What starts the rollout workers, where there are any."""
     adapter: Path | None = None
     notes: list[str] = field(default_factory=list)
 
@@ -103,10 +105,15 @@ def resolve(loaded: Loaded, registry: Registry) -> Plan:
         trainer,
         bind("backends", warmup.backend, ("loop", "warmup", "backend")) if warmup else None,
         warmup_trainer,
+        bind("executors", recipe.rollout.executor, ("rollout", "executor")) if recipe.rollout.workers else None,
         _adapter(loaded),
         notes,
     )
     _check_rolling_out(plan)
+    if recipe.loop.patience and not (recipe.eval and recipe.eval.every):
+        raise loaded.error(
+            ("loop", "patience"), "there is nothing to tell progress by: give eval, and eval.every of 1 or more"
+        )
     if plan.trainer and recipe.launch.world > 1 and not hasattr(plan.trainer.function, "launcher"):
         raise loaded.error(
             ("launch",), f"trainer {plan.trainer.component.name!r} runs in one process: leave `launch` out"
@@ -144,7 +151,7 @@ def _adapter(loaded: Loaded) -> Path | None:
     given = loaded.recipe.adapter
     if given is None:
         return None
-    from guerdon.checkpoints import newest_checkpoint
+    from guerdon.checkpoints import kept_checkpoint
     from guerdon.store import Run, find_run
 
     folder = loaded.folder / Path(given).expanduser()
@@ -155,7 +162,7 @@ def _adapter(loaded: Loaded) -> Path | None:
     except StoreError as error:
         raise loaded.error(("adapter",), f"{given!r} is no folder of an adapter or a model; and {error}") from error
     try:
-        found = newest_checkpoint(run)
+        found = kept_checkpoint(run)
     finally:
         run.close()
     if found is None:

@@ -1,16 +1,16 @@
-"""Run an agent over tasks, many at a time; every rollout ends as a trajectory, whatever happens in it."""
+"""Run an agent on a task: every rollout ends as a trajectory, whatever happens in it."""
 
 import asyncio
 import ctypes
 import inspect
 import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from guerdon.errors import AgentError, ComponentError, GuerdonError
+from guerdon.errors import ComponentError, GuerdonError
 from guerdon.gateway import Gateway
 from guerdon.policy import Endpoint, Policy
 from guerdon.recipe import Rollout
@@ -19,14 +19,11 @@ from guerdon.registry import missing
 from guerdon.resolve import Bound, takes_task
 from guerdon.task import Task
 from guerdon.trajectory import Failure, Trajectory
-from guerdon.watchdog import INTERRUPTIBLE, Blocked, watchdog
+from guerdon.watchdog import INTERRUPTIBLE, Blocked
 
 log = logging.getLogger("guerdon")
 
 Agent = Callable[[Task, Policy], Awaitable[str]]
-
-ENOUGH_TO_JUDGE = 8
-"""Rollouts before the rate of failures can stop a run."""
 
 GRACE_SECONDS = 3.0
 """For an agent to end once it is cancelled; then it is left behind."""
@@ -58,11 +55,13 @@ class RolloutRunner:
     sampling: dict[str, Any]
     model: str
     expose: list[str] = field(default_factory=list)
+    asks: str = ""
+    """The model's name as the agent sees it, whatever the policy is; default, the endpoint's."""
 
-    async def run(self, attempt: Attempt) -> Trajectory:
+    async def run(self, attempt: Attempt, tries: int = 1) -> Trajectory:
         """Roll out one attempt. Failures of the agent, its tools and the model are in the trajectory."""
         # the demonstrations' endpoint is handed the whole task, the agent never is
-        with self.gateway.recorder(self.endpoint, attempt.task, self.sampling) as recorder:
+        with self.gateway.recorder(self.endpoint, attempt.task, self.sampling, self.asks) as recorder:
             started = time.perf_counter()
             outcome = await self._outcome(attempt.task.for_agent(self.expose), recorder)
             return Trajectory(
@@ -78,6 +77,7 @@ class RolloutRunner:
                 completion=outcome if isinstance(outcome, str) else None,
                 failure=outcome if isinstance(outcome, Failure) else None,
                 seconds=round(time.perf_counter() - started, 6),
+                tries=tries,
             )
 
     async def _outcome(self, task: Task, recorder: Recorder) -> str | Failure:
@@ -116,41 +116,6 @@ class RolloutRunner:
         )
         log.warning("%s", message)  # at once: the others had to wait
         return Failure("blocked", message)
-
-    async def run_all(self, attempts: Iterable[Attempt]) -> AsyncGenerator[tuple[Attempt, Trajectory], None]:
-        """The trajectories as they finish, at most `concurrency` at a time.
-
-        Raises:
-            AgentError: more of them fail than the recipe allows.
-        """
-        waiting = iter(attempts)
-        running: dict[asyncio.Task[Trajectory], Attempt] = {}
-        finished = failed = 0
-        try:
-            with watchdog(self.settings.timeout):
-                while True:
-                    while len(running) < self.settings.concurrency and (attempt := next(waiting, None)):
-                        running[asyncio.create_task(self.run(attempt))] = attempt
-                    if not running:
-                        return
-                    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                    for task in done:
-                        attempt, trajectory = running.pop(task), task.result()
-                        yield attempt, trajectory
-                        finished += 1
-                        failed += trajectory.failure is not None
-                        self._judge(finished, failed, trajectory)
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-
-    def _judge(self, finished: int, failed: int, last: Trajectory) -> None:
-        if finished >= ENOUGH_TO_JUDGE and failed / finished > self.settings.max_failures and last.failure:
-            raise AgentError(
-                f"{failed} of {finished} rollouts failed, more than rollout.max_failures "
-                f"({self.settings.max_failures:g}) allows; the last ({last.failure.kind}): {last.failure.message}"
-            )
 
 
 async def _end(agent: "asyncio.Task[Any]") -> None:

@@ -4,11 +4,11 @@ Where the server gave token ids, a row is made of exactly those: each turn's pro
 what the model sampled is learnt. A turn whose prompt does not extend the turn before starts a row of its own. Nothing
 is tokenised again. Trajectories without ids (another model's, or demonstrations) become rows of messages, with the
 indices of those to learn: the policy's replies, each in one row. Examples in a prompt, and replies that the agent
-edited, are not the policy's.
+edited, are not the policy's. Each row has the reward of its trajectory: what was earned at the end is the earlier
+turns' too.
 """
 
 import json
-import random
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,39 +17,6 @@ from guerdon.task import Message
 from guerdon.trajectory import Trajectory
 
 IGNORE = -100
-
-
-def choose(
-    trajectories: Sequence[Trajectory], *, min_reward: float | None, keep_top: float, seed: int
-) -> list[Trajectory]:
-    """Those worth training on: at or above `min_reward`, of these the best `keep_top`, in a shuffled order.
-
-    Without `min_reward`, a positive reward is asked for: a trajectory that earned nothing is never trained on. Of
-    attempts at one task that are the same to the letter, the ids of tool calls aside, one is taken.
-    """
-    good = [t for t in trajectories if t.failure is None and _earns(t.reward, min_reward)]
-    good = list({(t.task_id, _text(t.messages)): t for t in reversed(good)}.values())
-    rng = random.Random(seed)
-    rng.shuffle(good)
-    good.sort(key=lambda t: t.reward or 0.0, reverse=True)
-    kept = good[: max(1, int(len(good) * keep_top))]
-    rng.shuffle(kept)
-    return kept
-
-
-def _text(messages: Sequence[Message]) -> str:
-    """A conversation without the ids of its tool calls, which are drawn anew for each attempt."""
-    bare = []
-    for message in messages:
-        calls = [{**c, "id": ""} if isinstance(c, dict) else c for c in message.get("tool_calls") or ()]
-        bare.append({**message, "tool_calls": calls, "tool_call_id": ""})
-    return json.dumps(bare, sort_keys=True)
-
-
-def _earns(reward: float | None, least: float | None) -> bool:
-    if reward is None:
-        return False
-    return reward > 0 if least is None else reward >= least
 
 
 def training_rows(trajectories: Iterable[Trajectory]) -> Iterator[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 from guerdon.policy import Endpoint
 from guerdon.resolve import Bound, Plan
 from guerdon.rollout import entered
+from guerdon.stopwatch import Stopwatch
 
 
 class Served:
@@ -19,6 +20,7 @@ class Served:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.adapter: Path | None = None
+        self.clock = Stopwatch()
         self._model = ""
         self._stack = AsyncExitStack()
         self._endpoint: Endpoint | None = None
@@ -48,21 +50,24 @@ class Served:
         """The server, answering as the policy is now."""
         model, (served, adapter) = self.model(), self._serves
         if self._endpoint is None or served != model:
-            await self.close()
-            self._endpoint = await self._stack.enter_async_context(open_backend(self.plan.backend, model))
+            with self.clock("serve"):
+                await self.close()
+                self._endpoint = await self._stack.enter_async_context(open_backend(self.plan.backend, model))
             adapter = None
-        if self._asleep:
-            await self._endpoint.wake()  # type: ignore[attr-defined]  # it could sleep
-            self._asleep = False
-        if adapter != self.adapter:
-            await self._endpoint.load_adapter(self.adapter)
+        with self.clock("swap"):
+            if self._asleep:
+                await self._endpoint.wake()  # type: ignore[attr-defined]  # it could sleep
+                self._asleep = False
+            if adapter != self.adapter:
+                await self._endpoint.load_adapter(self.adapter)
         self._serves = (model, self.adapter)
         return self._endpoint
 
     async def sleep(self) -> None:
         """Let a training have the memory of the device."""
         if self._endpoint is not None and not self._asleep and hasattr(self._endpoint, "sleep"):
-            await self._endpoint.sleep()
+            with self.clock("swap"):
+                await self._endpoint.sleep()
             self._asleep = True
 
     async def close(self) -> None:

@@ -7,7 +7,8 @@
         checkpoints/    one adapter for each finished training
         logs/           what the training processes printed
 
-A trajectory is written when it is scored; a process that is killed at any moment loses nothing that was written.
+What a method has written when it returns is on disk: it survives a kill at any moment, and a power cut. Any number of
+processes may write to a run and read from it.
 """
 
 import contextlib
@@ -16,13 +17,15 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from guerdon.errors import StoreError, near_miss
+from guerdon.fastjson import dumps, loads
 from guerdon.task import Task
 from guerdon.trajectory import Trajectory
+from guerdon.writer import BUSY_SECONDS, Writer
 
 _TABLES = """
 create table if not exists trajectories (
@@ -35,6 +38,8 @@ create table if not exists metrics (
     id integer primary key, at real not null, stage text not null, step integer not null, data text not null);
 """
 
+_ADD = "insert or replace into trajectories values (?,?,?,?,?,?,?,?)"
+
 
 class Run:
     """An open run."""
@@ -46,10 +51,10 @@ class Run:
         except (OSError, ValueError) as error:
             raise StoreError(f"{folder} is no readable run: run.json: {error}") from None
         with _clear_errors(folder):
-            self._db = sqlite3.connect(folder / "store.db", timeout=60, check_same_thread=False)
+            self._db = sqlite3.connect(folder / "store.db", timeout=BUSY_SECONDS, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
-            self._db.execute("pragma synchronous = normal")
             self._db.executescript(_TABLES)
+        self._writer = Writer(folder / "store.db")
 
     @classmethod
     def create(cls, runs: Path, name: str, recipe: str, info: Mapping[str, Any]) -> "Run":
@@ -73,6 +78,7 @@ class Run:
         return self.folder.name
 
     def close(self) -> None:
+        self._writer.close()
         self._db.close()
 
     @contextlib.contextmanager
@@ -90,22 +96,13 @@ class Run:
             yield
 
     def add(self, trajectories: Sequence[Trajectory]) -> None:
-        """Write finished trajectories; on return they survive a kill."""
-        rows = [
-            (
-                t.id,
-                t.phase,
-                t.iteration,
-                t.task_id,
-                t.attempt,
-                t.reward,
-                t.failure.kind if t.failure else None,
-                json.dumps(t.to_json(), separators=(",", ":")),
-            )
-            for t in trajectories
-        ]
-        with _clear_errors(self.folder), self._db:
-            self._db.executemany("insert or replace into trajectories values (?,?,?,?,?,?,?,?)", rows)
+        """Write finished trajectories."""
+        self._write(_ADD, map(_row, trajectories))
+
+    async def add_soon(self, trajectories: Sequence[Trajectory]) -> None:
+        """The same without holding up the event loop, and in one commit with what others add meanwhile."""
+        with _clear_errors(self.folder):
+            await self._writer.write_soon(_ADD, map(_row, trajectories))
 
     def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
         """By iteration, task and attempt; the tasks in the order in which they were added last."""
@@ -118,7 +115,7 @@ class Run:
             f"and tasks.id = task_id {'where ' + where if where else ''} order by iteration, tasks.rowid, attempt",
             values,
         )
-        return [Trajectory.from_json(json.loads(row[0])) for row in found]
+        return [Trajectory.from_json(loads(row[0])) for row in found]
 
     def index(self) -> list[dict[str, Any]]:
         """Id, reward and failure of every trajectory."""
@@ -135,7 +132,7 @@ class Run:
         if row is None:
             known = [r[0] for r in self._db.execute("select id from trajectories")]
             raise StoreError(f"run {self.id} has no trajectory {name!r}.{near_miss(name, known[:2000])}")
-        return Trajectory.from_json(json.loads(row[0]))
+        return Trajectory.from_json(loads(row[0]))
 
     def add_tasks(self, phase: str, tasks: Sequence[Task]) -> None:
         """Keep the tasks that trajectories are of, so that they can be scored again without their source.
@@ -151,10 +148,7 @@ class Run:
                     f"task {name!r} is no longer what it was when run {self.id} began: its source has changed. "
                     "Put it back, or start a new run"
                 )
-        with _clear_errors(self.folder), self._db:
-            self._db.executemany(
-                "insert or ignore into tasks values (?,?,?)", [(phase, name, body) for name, body in rows.items()]
-            )
+        self._write("insert or ignore into tasks values (?,?,?)", [(phase, name, body) for name, body in rows.items()])
 
     def tasks(self) -> dict[tuple[str, str], Task]:
         """By phase and id."""
@@ -163,8 +157,7 @@ class Run:
 
     def finish_stage(self, name: str, data: Mapping[str, Any]) -> None:
         """Mark a stage as done: a resumed run will not do it again."""
-        with _clear_errors(self.folder), self._db:
-            self._db.execute("insert or replace into stages values (?,?,?)", (name, json.dumps(data), time.time()))
+        self._write("insert or replace into stages values (?,?,?)", [(name, json.dumps(data), time.time())])
 
     def stage(self, name: str) -> dict[str, Any] | None:
         """What a finished stage left, `None` when it has not finished."""
@@ -175,25 +168,26 @@ class Run:
         return {n: json.loads(d) for n, d in self._db.execute("select name, data from stages order by at")}
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
-        with _clear_errors(self.folder), self._db:
-            self._db.execute(
-                "insert into metrics (at, stage, step, data) values (?,?,?,?)",
-                (time.time(), stage, step, json.dumps(dict(metrics))),
-            )
+        self._write(
+            "insert into metrics (at, stage, step, data) values (?,?,?,?)",
+            [(time.time(), stage, step, json.dumps(dict(metrics)))],
+        )
 
     def forget_metrics(self, stage: str, step: int) -> None:
         """Drop a stage's figures from after this step; for 0, all of them."""
-        with _clear_errors(self.folder), self._db:
-            self._db.execute("delete from metrics where stage = ? and (step > ? or ? = 0)", (stage, step, step))
+        self._write("delete from metrics where stage = ? and (step > ? or ? = 0)", [(stage, step, step)])
 
     def forget_trajectories(self, phase: str, iteration: int) -> None:
         """Drop a phase's trajectories from this iteration on."""
-        with _clear_errors(self.folder), self._db:
-            self._db.execute("delete from trajectories where phase = ? and iteration >= ?", (phase, iteration))
+        self._write("delete from trajectories where phase = ? and iteration >= ?", [(phase, iteration)])
 
     def metrics(self) -> list[dict[str, Any]]:
         found = self._db.execute("select at, stage, step, data from metrics order by id")
         return [{"at": at, "stage": stage, "step": step, **json.loads(data)} for at, stage, step, data in found]
+
+    def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
+        with _clear_errors(self.folder):
+            self._writer.write(statement, rows)
 
 
 def find_run(runs: Path, name: str) -> Path:
@@ -235,6 +229,11 @@ def _fresh(runs: Path, name: str) -> Path:
             folder.mkdir()
             return folder
     raise StoreError(f"{runs} has too many runs called {name}")
+
+
+def _row(t: Trajectory) -> tuple[Any, ...]:
+    failure = t.failure.kind if t.failure else None
+    return t.id, t.phase, t.iteration, t.task_id, t.attempt, t.reward, failure, dumps(t.to_json())
 
 
 @contextlib.contextmanager

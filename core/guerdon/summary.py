@@ -1,12 +1,14 @@
 """A run in figures: what its trajectories came to, stage by stage."""
 
+import math
 import re
 import statistics
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from guerdon.intervals import difference, interval
-from guerdon.report import number
 from guerdon.store import Run
 from guerdon.tally import tally
 from guerdon.trajectory import Trajectory
@@ -32,7 +34,6 @@ def figures(trajectories: Sequence[Trajectory]) -> dict[str, Any]:
         },
         "tool_calls": statistics.fmean([t.tool_calls for t in good]) if good else None,
         "tokens": statistics.fmean([t.reply_tokens for t in good]) if good else None,
-        "seconds": sum(t.seconds for t in trajectories),
     }
     return {**found, "by_task": scores} if any(t.phase == "eval" for t in trajectories) else found
 
@@ -48,39 +49,74 @@ def by_task(trajectories: Iterable[Trajectory]) -> dict[str, dict[str, list[floa
 
 
 class RunningMeans:
-    """'reward 0.50  numeric 0.40  xml_format 0.10', over what is scored so far."""
+    """'reward 0.50 ±0.50  numeric 0.40 ±0.49  failed 2 (timeout 2)  tried again 1  810 tokens/s', so far.
+
+    Means with standard deviations. Tokens are counted from its making on: those of the trajectories given then are not.
+    """
 
     def __init__(self, trajectories: Iterable[Trajectory] = ()) -> None:
-        self._sums: dict[str, list[float]] = {"reward": [0.0, 0]}
-        self._failed = 0
+        self._sums: dict[str, list[float]] = {"reward": [0.0, 0.0, 0.0]}
+        self._failed: Counter[str] = Counter()
+        self._again = self._tokens = 0
         for trajectory in trajectories:
             self.add(trajectory)
+        self._tokens, self._started = 0, time.perf_counter()
 
     def add(self, trajectory: Trajectory) -> None:
-        self._failed += trajectory.failure is not None
-        values = {"reward": trajectory.reward, **{f" {n}": s.value for n, s in trajectory.scores.items()}}
-        for name, value in values.items():
-            entry = self._sums.setdefault(name, [0.0, 0])
-            if value is not None and not trajectory.failure:
-                entry[0] += value
-                entry[1] += 1
+        self._tokens += trajectory.reply_tokens
+        self._again += trajectory.tries > 1
+        if trajectory.failure:
+            self._failed[trajectory.failure.kind] += 1
+            return
+        if trajectory.reward is not None:
+            self._count("reward", trajectory.reward)
+        for name, score in trajectory.scores.items():
+            if score.value is not None:
+                self._count(f" {name}", score.value)
+            else:
+                self._sums.setdefault(f" {name}", [0.0, 0.0, 0.0])
+
+    def _count(self, name: str, value: float) -> None:
+        """Number, mean and sum of squares about it (Welford)."""
+        entry = self._sums.setdefault(name, [0.0, 0.0, 0.0])
+        entry[0] += 1
+        distance = value - entry[1]
+        entry[1] += distance / entry[0]
+        entry[2] += distance * (value - entry[1])
 
     def __str__(self) -> str:
-        shown = self._sums if len(self._sums) > 2 else {"reward": self._sums["reward"]}
-        parts = [f"{name.strip()} {number(total / n if n else None, 2)}" for name, (total, n) in shown.items()]
-        return "  ".join([*parts, f"failed {self._failed}"] if self._failed else parts)
+        sums, failed = dict(self._sums), Counter(dict(self._failed))  # the screen asks in a thread of its own
+        shown = sums if len(sums) > 2 else {"reward": sums["reward"]}
+        parts = [f"{name.strip()} {_mean_and_spread(*entry)}" for name, entry in shown.items()]
+        if failed:
+            kinds = ", ".join(f"{kind} {n}" for kind, n in failed.most_common(4))
+            parts.append(f"failed {failed.total()} ({kinds})")
+        if self._again:
+            parts.append(f"tried again {self._again}")
+        if self._tokens:
+            parts.append(f"{self._tokens / (time.perf_counter() - self._started):,.0f} tokens/s")
+        return "  ".join(parts)
+
+
+def _mean_and_spread(count: float, mean: float, squares: float) -> str:
+    return f"{mean:.2f} ±{math.sqrt(squares / count):.2f}" if count else "-"
 
 
 def summarise(run: Run) -> dict[str, Any]:
     """A run's figures: what `guerdon show RUN --json` prints."""
     stages = run.stages()
     trained = {n.removeprefix("train-"): d for n, d in stages.items() if n.startswith("train-")}
+    best = stages.get("best")
     curves = _curves(run.metrics())
     points = 8 if len(curves) < 3 else 2
     return {
         "run": run.id,
         "finished": "finished" in stages,
-        "eval": compared({n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")}),
+        "eval": compared(
+            {n.removeprefix("eval-"): d for n, d in stages.items() if n.startswith("eval-")},
+            best["checkpoint"] if best else "",
+        ),
+        "best": best,
         "rollouts": {n.removeprefix("rollout-"): d for n, d in stages.items() if n.startswith("rollout-")},
         "training": {
             n: {**trained.get(n, {}), "curve": _thinned(curves.get(n, []), points)} for n in {**curves, **trained}
@@ -104,8 +140,11 @@ def _thinned(rows: Sequence[dict[str, float]], most: int) -> list[dict[str, floa
     return [rows[i] for i in sorted({round(k * (len(rows) - 1) / (most - 1)) for k in range(most)})] if rows else []
 
 
-def compared(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Evaluations in order, without their scores by task; each after the first with its `difference` from that one."""
+def compared(evaluations: Mapping[str, Mapping[str, Any]], best: str = "") -> dict[str, dict[str, Any]]:
+    """Evaluations in order, without their scores by task; each after the first with its `difference` from that one.
+
+    That of the `best` checkpoint says so; one with `same_as` is another's under a second name.
+    """
     found: dict[str, dict[str, Any]] = {}
     first: Mapping[str, Any] = {}
     for name, data in evaluations.items():
@@ -117,4 +156,6 @@ def compared(evaluations: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str
             if "reward" in changes:
                 found[name]["difference"] = {"from": next(iter(found)), **changes["reward"], "rewards": rewards}
         first = first or scores
+    if best in found:
+        found[best]["best"] = True
     return found

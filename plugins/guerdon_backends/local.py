@@ -2,30 +2,38 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
+import re
 import signal
 import socket
+import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from guerdon.errors import BackendError
-from guerdon.task import Task
 from guerdon_backends.endpoint import HttpEndpoint
+from guerdon_backends.gpu_memory import GpuMemory
+from guerdon_backends.running import RunningEndpoint
 
 log = logging.getLogger("guerdon")
 
 GRACE = 10.0
 """Seconds between asking a server to end and killing what is left of it."""
-KEPT = 2
-"""Adapters that the server has at a time: the newest, and the one before for requests that are still being answered."""
 
 
-class LocalEndpoint:
+CAUSE = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
+CONSEQUENCE = re.compile("initialization failed|See root cause above|^SystemExit")
+"""What a parent process says when its child has failed: true, and no help."""
+
+
+class LocalEndpoint(RunningEndpoint):
     """The endpoint and its process, which takes `--host` and `--port`, answers /health, and loads LoRA adapters.
 
     A server that dies is started once more, with its adapter.
@@ -43,7 +51,6 @@ class LocalEndpoint:
         retries: int = 0,
         poll: float = 0.1,
     ) -> None:
-        self.model = name
         self.process: asyncio.subprocess.Process | None = None
         # Bound for as long as we are open and never listened on: no other program is given this port, and the server,
         # which sets SO_REUSEADDR too, can take it.
@@ -52,20 +59,15 @@ class LocalEndpoint:
         self._port.bind(("127.0.0.1", 0))
         host, port = self._port.getsockname()
         self._url = f"http://{host}:{port}"
+        super().__init__(HttpEndpoint(self._url + "/v1", name, key, timeout=86400, retries=retries, token_ids=True))
         self._command = [*command, "--host", host, "--port", str(port)]
-        self._http = HttpEndpoint(self._url + "/v1", name, key, timeout=86400, retries=retries, token_ids=True)
-        self._base = name
         self._env = {**os.environ, **(env or {})}
         self._log_file = log_file
+        self._log_start = 0
         self._start_timeout = start_timeout
         self._poll = poll
-        self._adapter: Path | None = None
-        self._version = 0
-        self._loaded: list[str] = []
         self._restarts = 1
-        self._lock = asyncio.Lock()
-        self._ready = asyncio.Event()  # not while a server is started again: it has no adapter yet
-        self._ready.set()
+        self._memory = GpuMemory()
 
     async def start(self) -> None:
         """Start the process and wait until it is healthy.
@@ -75,7 +77,10 @@ class LocalEndpoint:
         """
         started = time.monotonic()
         log.info("starting the server for %s", self._base)
-        with self._log_file.open("wb") as printed:
+        await self._memory.before()
+        self._starts += 1
+        with self._log_file.open("ab") as printed:
+            self._log_start = printed.tell()
             self.process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,  # held, not written: the server ends when it closes, so with us
@@ -94,6 +99,7 @@ class LocalEndpoint:
                 f"{self._tail()}",
                 kind="timeout",
             ) from None
+        await self._memory.taken()
         log.info("%s is served at %s (%.1f s)", self._base, self._url, time.monotonic() - started)
 
     async def stop(self) -> None:
@@ -102,63 +108,28 @@ class LocalEndpoint:
         await self._end()
         self._port.close()
 
-    async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
-        await self._ready.wait()
-        process = self.process
-        try:
-            return await self._http.complete(body, task)
-        except BackendError as error:
-            await self._recover(process, error)
-        return await self._http.complete(body, task)
-
-    async def stream(self, body: dict[str, Any], task: Task) -> AsyncIterator[dict[str, Any]]:
-        """The response's chunks. A server that dies before the first of them is started again, as for `complete`."""
-        await self._ready.wait()
-        process, begun = self.process, False
-        try:
-            async for chunk in self._http.stream(body, task):
-                begun = True
-                yield chunk
-            return
-        except BackendError as error:
-            if begun:
-                raise
-            await self._recover(process, error)
-        async for chunk in self._http.stream(body, task):
-            yield chunk
-
     async def load_adapter(self, path: Path | None) -> None:
-        """Serve this adapter from now on, under a name never used before (caches are by name); None: the base model."""
-        await self._ready.wait()
-        process = self.process
+        starts = self._starts
         try:
-            await self._load(path)
+            await super().load_adapter(path)
         except BackendError as error:
-            await self._recover(process, error)
-            await self._load(path)
+            await self._revive(starts, error)
+            await super().load_adapter(path)
 
-    async def _load(self, path: Path | None) -> None:
-        name = self._base
-        if path is not None:
-            self._version += 1
-            name = f"{self._base}-v{self._version}"
-            await self._http.post("/load_lora_adapter", {"lora_name": name, "lora_path": str(path.resolve())})
-            self._loaded.append(name)
-        self.model = self._http.model = name
-        self._adapter = path
-        while len(self._loaded) > KEPT:
-            with contextlib.suppress(BackendError):  # a server that is full forgets by itself
-                await self._http.post("/unload_lora_adapter", {"lora_name": self._loaded.pop(0)})
+    async def _recover(self, starts: int, model: str, error: BackendError) -> None:
+        if error.kind == "http_404":
+            return await super()._recover(starts, model, error)
+        await self._revive(starts, error)
 
-    async def _recover(self, process: asyncio.subprocess.Process | None, error: BackendError) -> None:
+    async def _revive(self, starts: int, error: BackendError) -> None:
         """Start the server again when it has died, once; many requests may find it dead at once."""
         code = None
-        if self.process is process:
+        if self._starts == starts:
             if error.kind not in ("refused", "dropped") and not error.kind.startswith("http_5"):
                 raise error
-            code = await _exit_code(process)
+            code = await self._exit_code()
         async with self._lock:
-            if self.process is not process:
+            if self._starts != starts:
                 return  # another request was first
             if code is None:
                 raise error
@@ -182,22 +153,37 @@ class LocalEndpoint:
         if self._adapter:
             await self._load(self._adapter)
 
+    async def _exit_code(self) -> int | None:
+        """The code, when the process ends within a second: its connections drop a little earlier."""
+        assert self.process is not None
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self.process.wait(), 1)
+        return None
+
     async def _end(self) -> None:
-        """Ask the process to end, and kill what is left of its group after ten seconds."""
+        """Ask the process to end, kill what is left of its group after ten seconds, and see that its memory is free."""
         if self.process is None:
             return
+        try:
+            await self._memory.at_end()
+        finally:  # also where one is in a hurry
+            await self._end_processes(self.process)
+        if held := await self._memory.still_held(GRACE):
+            log.warning("The server for %s has ended, and the GPU still holds memory: %s", self._base, held)
+
+    async def _end_processes(self, process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(TimeoutError, ProcessLookupError):
-            if self.process.returncode is None:
-                self.process.terminate()
+            if process.returncode is None:
+                process.terminate()
                 async with asyncio.timeout(GRACE):
-                    await self.process.wait()
-                    await _group_gone(self.process.pid)
+                    await process.wait()
+                    await _group_gone(process.pid)
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(process.pid, signal.SIGKILL)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
-                await self.process.wait()
-                await _group_gone(self.process.pid)
+                await process.wait()
+                await _group_gone(process.pid)
 
     async def _wait_until_healthy(self, died: "asyncio.Task[int]") -> None:
         async with httpx.AsyncClient(timeout=2) as http:
@@ -213,8 +199,14 @@ class LocalEndpoint:
                 await asyncio.wait([died], timeout=self._poll)
 
     def _tail(self, lines: int = 15) -> str:
-        text = self._log_file.read_text("utf-8", "replace").strip().splitlines()[-lines:]
-        return "The end of its log:\n" + "\n".join(text) if text else "Its log is empty."
+        """What its log says since the last start: the cause, if one is to be seen further up, and the end."""
+        text = self._log_file.read_bytes()[self._log_start :].decode("utf-8", "replace").strip().splitlines()
+        where = f" ({self._log_file})" if self._log_file.parent.name == "logs" else ""
+        if not text:
+            return f"Its log{where} is empty."
+        causes = [found[0] for line in text if (found := CAUSE.search(line)) and not CONSEQUENCE.search(found[0])]
+        above = f"Its log{where} says: {causes[-1]}\n" if causes and causes[-1] not in "\n".join(text[-lines:]) else ""
+        return f"{above}The end of its log{where}:\n" + "\n".join(text[-lines:])
 
 
 class SleepyEndpoint(LocalEndpoint):
@@ -238,33 +230,16 @@ class SleepyEndpoint(LocalEndpoint):
     async def wake(self) -> None:
         async with self._waking:
             if self._asleep:
-                process = self.process
+                starts = self._starts
                 try:
                     await self._http.post("/wake_up", {}, root=self._url)
                 except BackendError as error:
-                    await self._recover(process, error)
+                    await self._revive(starts, error)
                 self._asleep = False
 
-    async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
+    async def _until_ready(self) -> None:
         await self.wake()
-        return await super().complete(body, task)
-
-    async def stream(self, body: dict[str, Any], task: Task) -> AsyncIterator[dict[str, Any]]:
-        await self.wake()
-        async for chunk in super().stream(body, task):
-            yield chunk
-
-    async def load_adapter(self, path: Path | None) -> None:
-        await self.wake()
-        await super().load_adapter(path)
-
-
-async def _exit_code(process: asyncio.subprocess.Process | None) -> int | None:
-    """The code, when the process ends within a second: its connections drop a little earlier."""
-    assert process is not None
-    with contextlib.suppress(TimeoutError):
-        return await asyncio.wait_for(process.wait(), 1)
-    return None
+        await super()._until_ready()
 
 
 async def _group_gone(group: int) -> None:
@@ -279,6 +254,23 @@ def _members(group: int) -> Iterator[int]:
             state, _, its_group = file.read_text(errors="replace").rpartition(")")[2].split()[:3]
             if int(its_group) == group and state != "Z":
                 yield int(file.parent.name)
+
+
+@contextmanager
+def server_log(kind: str) -> Iterator[Path]:
+    """A new file for a server's log: in the run's logs folder (GUERDON_LOGS), where it stays, or a temporary one."""
+    if logs := os.environ.get("GUERDON_LOGS"):
+        folder = Path(logs)
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in itertools.count(1):
+            with contextlib.suppress(FileExistsError):
+                file = folder / f"{kind}-{number}.log"
+                file.touch(exist_ok=False)
+                break
+        yield file
+        return
+    with tempfile.TemporaryDirectory(prefix=f"guerdon-{kind}-") as scratch:
+        yield Path(scratch) / f"{kind}.log"
 
 
 def served_name(model: str, folder: str) -> str:

@@ -1,7 +1,7 @@
 """A small OpenAI-compatible server over a transformers model in its own process: `python -m guerdon_backends.server`.
 
-Speaks what guerdon needs of vLLM's protocol: chat completions with tools, token ids, logprobs, and LoRA adapters that
-are loaded while it runs. What it does not know and would change the answer is a 400, never ignored.
+Speaks what guerdon needs of vLLM's protocol: chat completions with tools, token ids, logprobs, text completions, and
+LoRA adapters that are loaded while it runs. What it does not know and would change the answer is a 400, never ignored.
 """
 
 import argparse
@@ -68,6 +68,7 @@ class Server:
                 Route("/health", self.health),
                 Route("/v1/models", self.models),
                 Route("/v1/chat/completions", self.chat, methods=["POST"]),
+                Route("/v1/completions", self.text, methods=["POST"]),
                 Route("/v1/load_lora_adapter", self.load, methods=["POST"]),
                 Route("/v1/unload_lora_adapter", self.unload, methods=["POST"]),
             ],
@@ -131,22 +132,47 @@ class Server:
         if body.get("stream"):
             chunks = self._chunks(body, messages, self._job(body, prompt))
             return StreamingResponse(chunks, media_type="text/event-stream")
+        replies = await self._replies(request, self._job(body, prompt))
+        return JSONResponse(self._completion(body, messages, prompt, replies)) if replies else Response(status_code=499)
+
+    async def text(self, request: Request) -> Response:
+        """A text completion; a stream of it is one event."""
+        body = await json_body(request)
+        prompt = body.get("prompt")
+        if isinstance(prompt, str):
+            prompt = (await asyncio.to_thread(self.engine.tokenizer, prompt))["input_ids"]
+        known = range(len(self.engine.tokenizer))
+        if not isinstance(prompt, list) or not prompt or not all(type(t) is int and t in known for t in prompt):
+            raise RequestError("`prompt` must be a text, or a list of this model's token ids")
+        for name, neutral in (("echo", False), ("best_of", 1), ("suffix", ""), ("logprobs", 0)):
+            if body.get(name) not in (None, neutral):
+                raise RequestError(f"this server's `{name}` is {neutral!r} ({body[name]!r} was asked for)")
+        replies = await self._replies(request, self._job({**body, "tools": None}, prompt))
+        if not replies:
+            return Response(status_code=499)
+        ids, logprobs = bool(body.get("return_token_ids")), body.get("logprobs") is not None
+        choices = [self._text_choice(i, reply, prompt, ids, logprobs) for i, reply in enumerate(replies)]
+        head = {**self._head(body, "text_completion"), "choices": choices, "usage": usage(prompt, replies)}
+        if body.get("stream"):
+            return Response(event(head) + "data: [DONE]\n\n", media_type="text/event-stream")
+        return JSONResponse(head)
+
+    async def _replies(self, request: Request, job: Job) -> list[Reply]:
+        """Run a job; nothing when the client has gone."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[list[Reply]] = loop.create_future()
-        job = self._job(body, prompt)
         job.done = lambda result: call_soon(loop, answer, result)
         self.engine.submit(job)
         try:
             while not answer.done():
                 await asyncio.wait([answer], timeout=1.0)
                 if await request.is_disconnected():
-                    return Response(status_code=499)
-            replies = answer.result()
+                    return []
+            return answer.result()
         except RuntimeError as error:
             raise RequestError(f"generation failed: {error}", 500) from None
         finally:
             job.cancelled = not answer.done()
-        return JSONResponse(self._completion(body, messages, prompt, replies))
 
     async def _chunks(self, body: dict[str, Any], messages: list[dict[str, Any]], job: Job) -> AsyncIterator[str]:
         """The events of a stream. A reply that may call tools comes whole, at its end."""
@@ -269,6 +295,13 @@ class Server:
             "finish_reason": "tool_calls" if calls and reply.finish == "stop" else reply.finish,
         }
         return choice | self._tokens(reply, slice(None), logprobs, ids)
+
+    def _text_choice(self, index: int, reply: Reply, prompt: list[int], ids: bool, logprobs: bool) -> dict[str, Any]:
+        choice: dict[str, Any] = {"index": index, "text": reply.text, "finish_reason": reply.finish, "logprobs": None}
+        if logprobs:
+            tokens = [self.engine.tokenizer.decode([token]) for token in reply.ids]
+            choice["logprobs"] = {"tokens": tokens, "token_logprobs": reply.logprobs}
+        return choice | ({"token_ids": reply.ids, "prompt_token_ids": prompt} if ids else {})
 
     def _tokens(self, reply: Reply, part: slice, logprobs: bool, ids: bool) -> dict[str, Any]:
         """A choice's fields about a part of its tokens."""

@@ -1,17 +1,19 @@
-"""vLLM, served by a process of our own for as long as the backend is open.
+"""vLLM: served by a process of our own for as long as the backend is open, or by one that runs already.
 
-The adapter is swapped in the running server: a start takes minutes, a swap less than a second.
+The adapter is swapped in the running server: a start takes minutes, a swap less than a second. Another base model means
+another start: vLLM can also read new weights into a running server (`reload_weights`), but not where adapters are
+enabled, and what fails on the way leaves it with half of them.
 """
 
 import asyncio
 import importlib.util
+import inspect
 import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -24,12 +26,15 @@ from guerdon.policy import Endpoint
 
 OURS = ("model", "host", "port", "served-model-name", "api-key", "uds")
 """Flags that `options` may not hold."""
+KEY_ENV = "VLLM_API_KEY"
 
 
 @asynccontextmanager
 async def vllm(
     model: str,
     *,
+    url: str = "",
+    api_key_env: str = KEY_ENV,
     gpu_memory: Annotated[float, Field(gt=0, le=1)] = 0.7,
     max_length: PositiveInt | None = None,
     quantization: str | None = None,
@@ -45,6 +50,9 @@ async def vllm(
     """A folder or hub model on this machine's GPUs, by vLLM: token ids, tool calls, LoRA swaps, sleep.
 
     Args:
+        url: A vLLM server that runs already, e.g. http://gpu-1:8000/v1; it is asked and given adapters, and neither
+            started nor ended. All settings below but `api_key_env` are for starting one.
+        api_key_env: The environment variable that holds that server's key, if it has one.
         gpu_memory: The share of each GPU's memory that the server takes.
         max_length: Tokens of prompt and reply together; null: what the model can.
         quantization: How weights are quantised as they are loaded, e.g. bitsandbytes or fp8.
@@ -58,11 +66,28 @@ async def vllm(
         options: Any other flag of `vllm serve` by its name, e.g. {kv-cache-dtype: fp8}; null leaves one of ours out.
 
     Raises:
-        BackendError: There is no GPU or no vLLM, the model's files are missing, or the server does not start.
+        BackendError: There is no GPU or no vLLM, the model's files are missing, or the server does not start; or it is
+            not there, not well, or serves another model.
     """
-    from guerdon_backends.local import KEPT, SleepyEndpoint, served_name
+    given = locals()
+    changed = [n for n, p in inspect.signature(vllm).parameters.items() if n != "model" and given[n] != p.default]
+    refused = [n for n in changed if (n in ("url", "api_key_env")) != bool(url)]
+    if refused:
+        why = (
+            "is for starting a server, and `url` names one that runs"
+            if url
+            else "is for a server that runs: give `url`"
+        )
+        raise BackendError(f"The vllm setting {refused[0]!r} {why}.", kind="settings")
+    from guerdon_backends.local import SleepyEndpoint, served_name, server_log
     from guerdon_backends.models import local_folder
+    from guerdon_backends.running import KEPT, running
 
+    if url:
+        folder = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else ""
+        async with running(model, folder, url, os.environ.get(api_key_env, "").strip() or "none", api_key_env) as one:
+            yield one
+        return
     if lacks := unusable():
         raise BackendError(f"Backend vllm needs {lacks}. Take backend: transformers.", kind="no_vllm")
     folder = await asyncio.to_thread(local_folder, model)
@@ -94,17 +119,17 @@ async def vllm(
     env = {
         "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
         "VLLM_SERVER_DEV_MODE": "1",  # sleep
-        "VLLM_API_KEY": key,  # loopback is everybody's on this machine
+        KEY_ENV: key,  # loopback is everybody's on this machine
         "VLLM_NO_USAGE_STATS": "1",
         "HF_HUB_OFFLINE": "1",
     }
     # not `vllm serve`: with data_parallel that starts several API servers, and an adapter is loaded into one of them
     command = [sys.executable, "-m", "guerdon_backends.child", "vllm.entrypoints.openai.api_server", *written(flags)]
-    with tempfile.TemporaryDirectory(prefix="guerdon-vllm-") as scratch:
+    with server_log("vllm") as log_file:
         endpoint = SleepyEndpoint(
             name,
             command,
-            log_file=Path(scratch) / "vllm.log",
+            log_file=log_file,
             start_timeout=start_timeout,
             env=env,
             key=key,

@@ -21,5 +21,5 @@ def register_exporters(register: Any) -> None:
 
 @guerdon.hookimpl
 def register_recipes(register: Any) -> None:
-    for name in ("quickstart", "unsloth-sft", "gsm8k-grpo", "verl-sft", "open-r1-sft", "qwen3-8b-sft"):
+    for name in ("quickstart", "gsm-hard-loop", "gsm8k-loop", "gsm8k-grpo", "verl-sft", "open-r1-sft", "qwen3-8b-sft"):
         register(name, f"guerdon_trainers:recipes/{name}.yaml")

@@ -1,0 +1,144 @@
+"""A run's store: what was acknowledged is there, whoever writes beside, and nobody waits for longer than needed."""
+
+import asyncio
+import fcntl
+import json
+import math
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from guerdon.errors import StoreError
+from guerdon.fastjson import dumps, loads
+from guerdon.store import Run
+from guerdon.trajectory import Score, Trajectory, Turn
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    run = Run.create(tmp_path / "runs", "test", "", {})
+    yield run
+    run.close()
+
+
+def trajectory(name: str, **what: Any) -> Trajectory:
+    turn = Turn(0, ({"role": "user", "content": "1 + 1?"},), {"role": "assistant", "content": "2"}, logprobs=(-0.5,))
+    return Trajectory(name, "0", "train", 1, 0, "chat", "model", **{"turns": (turn,), **what})
+
+
+def stored(run: Run) -> set[str]:
+    """As another process sees it."""
+    other = Run(run.folder)
+    names = {row["id"] for row in other.index()}
+    other.close()
+    return names
+
+
+def test_what_is_added_comes_back_as_it_was(run: Run) -> None:
+    odd = "é \ud800 \u2028 \x00 end"
+    infinite = Turn(0, (), {"role": "assistant", "content": odd}, logprobs=(-math.inf, -1e22))
+    one = trajectory("one", turns=(infinite,), completion=odd).scored({"r": Score(0.1 + 0.2, reason=odd)})
+    run.add([one, trajectory("two")])
+    run.add([trajectory("two", completion="later")])
+    assert run.trajectory("one") == one
+    assert run.trajectory("two").completion == "later"
+    assert len(run.index()) == 2
+
+
+def test_many_callers_at_once_and_the_loop_goes_on(run: Run) -> None:
+    async def add_all() -> int:
+        ticks = 0
+        with (run.folder / ".store.db.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # another process writes
+            adding = [asyncio.create_task(run.add_soon([trajectory(f"{i}")])) for i in range(100)]
+            while ticks < 10:
+                await asyncio.sleep(0.005)
+                ticks += 1
+            assert not any(task.done() for task in adding) and stored(run) == set()
+        await asyncio.gather(*adding)
+        return ticks
+
+    assert asyncio.run(add_all()) == 10
+    assert stored(run) == {f"{i}" for i in range(100)}
+
+
+def test_a_caller_that_goes_away_takes_nothing_back(run: Run) -> None:
+    async def leave() -> None:
+        with (run.folder / ".store.db.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)
+            adding = asyncio.create_task(run.add_soon([trajectory("left")]))
+            await asyncio.sleep(0.02)
+            adding.cancel()
+            await asyncio.wait([adding])
+            assert adding.cancelled()
+
+    asyncio.run(leave())
+    run.add([trajectory("next")])
+    assert stored(run) == {"left", "next"}
+
+
+def test_one_that_cannot_be_written_is_no_others_affair(run: Run) -> None:
+    async def add_all() -> list[Any]:
+        with (run.folder / ".store.db.lock").open("w") as turn:
+            fcntl.flock(turn, fcntl.LOCK_EX)  # so that they share a commit
+            names = [["first"], ["second"], ["half", "\ud800"], ["last"]]
+            adding = [asyncio.create_task(run.add_soon(list(map(trajectory, group)))) for group in names]
+            await asyncio.sleep(0.02)
+        return await asyncio.gather(*adding, return_exceptions=True)
+
+    first, second, half, last = asyncio.run(add_all())
+    assert (first, second, last) == (None, None, None)
+    assert isinstance(half, UnicodeEncodeError)
+    assert stored(run) == {"first", "second", "last"}, "of a write that failed there is nothing"
+
+
+def test_what_cannot_be_written_is_said(run: Run) -> None:
+    run._db.execute("drop table trajectories")
+    with pytest.raises(StoreError, match=r"cannot write to .*: no such table: trajectories\. Make room, "):
+        run.add([trajectory("one")])
+
+
+def test_processes_write_side_by_side(run: Run) -> None:
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from guerdon.store import Run; from guerdon.trajectory import Trajectory\n"
+        "run = Run(Path(sys.argv[1]))\n"
+        "for i in range(40):\n"
+        "    run.add([Trajectory(f'{sys.argv[2]}-{i}', '0', 'train', 1, 0, 'chat', 'm')])\n"
+        "    run.log(sys.argv[2], i, {'loss': 0.5})\n"
+        "run.close()\n"
+    )
+    processes = [subprocess.Popen([sys.executable, "-c", code, run.folder, name]) for name in "abc"]
+    while any(process.poll() is None for process in processes):
+        run.index()
+        time.sleep(0.01)
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert stored(run) == {f"{name}-{i}" for name in "abc" for i in range(40)}
+    assert [m["step"] for m in run.metrics() if m["stage"] == "b"] == list(range(40)), "in the order of the calls"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [None, "é \ud800", [1, (2.5, -0.0)], {"a": {"1": 2**70}}, 1e22, math.inf, "\u2028\x00", [[]] * 3],
+    ids=repr,
+)
+def test_json_is_what_python_would_write(value: Any) -> None:
+    text = dumps(value)
+    assert json.loads(text) == json.loads(json.dumps(value))
+    assert loads(json.dumps(value)) == json.loads(json.dumps(value))
+    deep: Any = []
+    for _ in range(400):
+        deep = [deep]
+    assert loads(dumps(deep)) == deep
+
+
+def test_what_is_no_json_is_said() -> None:
+    with pytest.raises(TypeError):
+        dumps({"a": object()})
+    with pytest.raises(ValueError, match="Expecting value"):
+        loads("{nothing}"[1:])
