@@ -31,7 +31,6 @@ TASK = Task("1", "What is 12 times 7?")
 Step = str | Message | Callable[[], Awaitable[Message]]
 Rollout = Callable[[Task, Any], Awaitable[str]]
 Open = Callable[..., AbstractAsyncContextManager[Rollout]]
-AGENTS = pytest.mark.parametrize("agent", [math_agent, tool_agent], ids=["math", "tool"])
 
 
 class ScriptedPolicy:
@@ -223,6 +222,37 @@ def test_arguments_that_cannot_be_sent(worker: Worker, arguments: str) -> None:
         with pytest.raises(AgentError) as caught:
             worker.run(policy)
         assert caught.value.kind == "model_behavior"
+
+
+def test_a_tool_call_that_cannot_be_answered() -> None:
+    async def run() -> None:
+        async with tool_agent() as rollout:
+            reply = {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function"}]}
+            await rollout(TASK, ScriptedPolicy(reply))
+
+    with pytest.raises(AgentError, match="without id, name or arguments") as caught:
+        asyncio.run(run())
+    assert caught.value.kind == "model_behavior"
+
+
+def test_the_tool_agent_needs_no_extra() -> None:
+    code = (
+        "import asyncio, sys\n"
+        "heavy = {'mcp', 'mcp_types', 'agents', 'openai', 'anyio', 'httpx'}\n"
+        "for name in heavy: sys.modules[name] = None\n"
+        "from guerdon_agents.tool_agent import tool_agent\n"
+        "class Policy:\n"
+        "    async def complete(self, messages, *, tools):\n"
+        "        if messages[-1]['role'] == 'tool': return reply(content=messages[-1]['content'])\n"
+        "        function = {'name': 'calculate', 'arguments': '{\"expression\": \"6 * 7\"}'}\n"
+        "        return reply(content=None, tool_calls=[{'id': '1', 'type': 'function', 'function': function}])\n"
+        "def reply(**message): return {'choices': [{'index': 0, 'message': message, 'finish_reason': 'stop'}]}\n"
+        "async def main():\n"
+        "    from guerdon.task import Task\n"
+        "    async with tool_agent() as rollout: assert await rollout(Task('1', '?'), Policy()) == '42'\n"
+        "asyncio.run(main())\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_an_error_of_the_policy_stays_what_it_is(worker: Worker) -> None:
@@ -646,3 +676,21 @@ def test_two_servers_with_a_tool_of_one_name(fragile: dict[str, Any]) -> None:
     with pytest.raises(ComponentError, match="'calculator' and 'fragile' both offer a tool named 'calculate'"):
         asyncio.run(run())
     assert servers() == before and servers("fragile.py") == []
+
+
+def test_the_benchmark_of_rollouts() -> None:
+    """Its model server and its row of the tool agent, so that they cannot rot."""
+    folder = Path(__file__).parent / "benchmarks"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = str(listener.getsockname()[1])
+    with subprocess.Popen([sys.executable, str(folder / "mock_model.py"), port]) as model:
+        try:
+            while True:
+                with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", int(port))):
+                    break
+                time.sleep(0.1)
+            row = [str(folder / "rollout_rows.py"), "guerdon", f"http://127.0.0.1:{port}/v1", "4", "2", "tool"]
+            ran = subprocess.run([sys.executable, *row], check=True, stdout=subprocess.PIPE, text=True)
+        finally:
+            model.kill()
+    assert json.loads(ran.stdout)["rollouts"] == 4

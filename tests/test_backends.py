@@ -162,7 +162,9 @@ def test_a_hanging_server_is_given_up_at_the_deadline(bad: Bad, how: str) -> Non
     assert time.monotonic() - started < 2
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "{}", '{"choices": []}', '{"choices": 3}', "<html>hello</html>"])
+@pytest.mark.parametrize(
+    "body", ["{", "[]", "{}", '{"choices": []}', '{"choices": 3}', '{"choices": [3]}', "<html>hello</html>"]
+)
 def test_what_is_no_completion_is_a_broken_reply(bad: Bad, body: str) -> None:
     error = failure(bad, [(200, {}, body)])
     assert error.kind == "broken_reply"

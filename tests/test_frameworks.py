@@ -1,4 +1,4 @@
-"""Agents of other frameworks, unmodified, as docs/how-to/bring-any-framework.md shows them; the same records for all."""
+"""Agents of other frameworks, unmodified, as docs/how-to/bring-any-framework.md shows them: the same records."""
 
 import re
 from collections.abc import Callable
@@ -12,7 +12,6 @@ from command import additions, guerdon, trajectories, write_recipe
 from guerdon.trajectory import Trajectory
 
 DOCUMENT = Path(__file__).parent.parent / "docs" / "how-to" / "bring-any-framework.md"
-CLIENT = "from openai import AsyncOpenAI\n"
 
 
 def documented(folder: Path) -> None:

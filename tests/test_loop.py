@@ -301,3 +301,17 @@ def test_a_run_goes_on_from_the_end_of_any_stage(tmp_path: Path) -> None:
             assert found["best"] == whole["best"]
         assert len(server.requests) == asked, "rollouts that are stored are not run again"
         assert len(trajectories(tmp_path)) == 4 * 3 + 2 * 2
+
+
+def test_a_dry_run_of_four_tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packaged recipe against any endpoint, without a GPU and a training."""
+    pytest.importorskip("agents")
+    rows = [{"input": row["question"], "target": float(row["answer"])} for row in additions(8)]
+    (tmp_path / "hard.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with chat_server.serve() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.base_url)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-mine")
+        local = ["tasks={path: hard.jsonl, limit: 4}", "trainer=null"]
+        guerdon(tmp_path, "rollout", "gsm-hard-loop", "backend=openai", "model=gpt-4.1-mini", "eval=null", *local)
+        assert {body["model"] for body in server.requests} == {"gpt-4.1-mini"} and set(server.keys) == {"sk-mine"}
+    assert [t.reward for t in trajectories(tmp_path)] == [1.0] * 16

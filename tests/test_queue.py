@@ -321,7 +321,7 @@ def test_the_token_is_asked_for(tmp_path: Path) -> None:
                     await remote.lease("w", 1, 60)
                 await remote.aclose()
         remote = RemoteQueue(url, "the-token")
-        with pytest.raises(GuerdonError, match="there is no queue at .* start `guerdon serve` there"):
+        with pytest.raises(GuerdonError, match=r"there is no queue at .* start `guerdon serve` there"):
             await remote.check()
         await remote.aclose()
 

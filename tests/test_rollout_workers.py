@@ -79,7 +79,8 @@ class Run:
 
     def begin(self, base_url: str, **changes: Any) -> None:
         rollout = {"concurrency": 2, "workers": 2, **changes.pop("rollout", {})}
-        recipe = {"agent": "./parts.py:agent", "rollout": rollout, **changes}
+        backend = {"openai": {"base_url": base_url, "timeout": 60, "retries": 0}}
+        recipe = {"agent": "./parts.py:agent", "backend": backend, "rollout": rollout, **changes}
         write_recipe(self.folder, base_url, additions(self.count), **recipe)
         self.process = start(self.folder, "rollout", "recipe.yaml", GUERDON_TEST=str(self.folder))
 
@@ -185,8 +186,9 @@ def test_what_workers_finished_while_the_engine_was_away_is_taken(run: Run) -> N
         queue = Queue(folder / "queue.db")
         queue.release_all()
         lease = queue.lease("another", 1, 60)[0]
-        done = {"task_id": "0", "phase": "train", "iteration": 1, "attempt": 0, "agent": "a", "model": "m"}
-        queue.finish("another", [Outcome(lease.key, "", json.dumps({"id": lease.id, "completion": "### 2 ###", **done}))])
+        done: dict[str, Any] = {"id": lease.id, "completion": "### 2 ###"}
+        done |= {"task_id": "0", "phase": "train", "iteration": 1, "attempt": 0, "agent": "a", "model": "m"}
+        queue.finish("another", [Outcome(lease.key, "", json.dumps(done))])
         queue.close()
         run.open_for = 10**6
         run.resume()

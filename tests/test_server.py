@@ -315,6 +315,20 @@ def test_a_stream_holds_back_what_a_stop_string_may_cut_and_tool_calls_until_the
     assert last["choices"][0]["finish_reason"] == "tool_calls"
 
 
+def test_a_text_completion_of_a_text_and_of_its_ids(server: httpx.Client) -> None:
+    asked = {"temperature": 0, "max_tokens": 6, "return_token_ids": True, "logprobs": 0}
+    reply = server.post("/v1/completions", json={"prompt": "The sea is", **asked}).json()
+    (choice,) = reply["choices"]
+    assert choice["text"] and len(choice["token_ids"]) == len(choice["logprobs"]["token_logprobs"]) == 6
+    again = {"prompt": choice["prompt_token_ids"], **asked}
+    assert server.post("/v1/completions", json=again).json()["choices"] == [choice]
+    with server.stream("POST", "/v1/completions", json={**again, "stream": True}) as events:
+        first, done, _ = events.read().decode().split("\n\n")
+    assert json.loads(first.removeprefix("data: "))["choices"] == [choice] and done == "data: [DONE]"
+    for wrong in ({"prompt": []}, {"prompt": [10**9]}, {"prompt": "a", "echo": True}, {"prompt": "a", "logprobs": 5}):
+        assert server.post("/v1/completions", json=wrong).status_code == 400
+
+
 def test_a_stream_that_nobody_reads_is_not_generated_on(server: httpx.Client) -> None:
     started = time.monotonic()
     endless = {**ask("Tell me a long story.", max_tokens=4000), "stream": True}

@@ -67,6 +67,7 @@ class HttpSession:
         from mcp import MCPError
         from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 
+        json.dumps(arguments, ensure_ascii=False).encode()  # half a surrogate pair is no reason to lose the session
         try:
             return _json(await self._client.call_tool(name, arguments, read_timeout_seconds=seconds))
         except MCPError as error:

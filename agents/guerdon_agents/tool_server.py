@@ -148,7 +148,7 @@ class ToolServer:
                 return text_of(await connection.session.call_tool(tool.name, arguments, self._timeout))
             except Refused as refusal:
                 return f"Error: {refusal}"
-            except UnicodeError:  # of the arguments
+            except (UnicodeError, RecursionError):  # the arguments cannot be written as JSON
                 raise
             except Exception as error:  # whatever the transport raises: this session is not to be trusted
                 lost = error

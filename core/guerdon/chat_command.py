@@ -29,7 +29,7 @@ HELP = "An empty line does nothing, /reset forgets the conversation, /quit or Ct
 @click.option("--runs", default=None, help="The folder of runs, instead of runs/.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 def chat(target: str, prompt: str | None, **options: Any) -> None:
-    """Talk with a run's newest checkpoint, a model or an adapter.
+    """Talk with the best checkpoint of a run, a model or an adapter.
 
     With a PROMPT, or one on stdin, its answer is printed; without one a conversation begins.
     """

@@ -55,6 +55,12 @@ def _backend(_: Component, function: Callable[..., Any]) -> Seen:
     return _context(function, "which yields an endpoint")
 
 
+def _executor(_: Component, function: Callable[..., Any]) -> Seen:
+    if wrong := _positional(function, "start"):
+        return "failed", wrong
+    return _context(function, "while which workers run")
+
+
 def _of_a_job(_: Component, function: Callable[..., Any]) -> Seen:
     if wrong := _positional(function, "job"):
         return "failed", wrong
@@ -92,6 +98,7 @@ _SIGNATURES: dict[str, Callable[[Component, Callable[..., Any]], Seen]] = {
     "rewards": _reward,
     "agents": _agent,
     "backends": _backend,
+    "executors": _executor,
     "trainers": _of_a_job,
     "exporters": _of_a_job,
     "tasks": _source,

@@ -42,7 +42,7 @@ class Subject:
 
 
 def find_subject(target: str, runs: Path, *, base: bool = False, backend: str = "") -> Subject:
-    """A registered model, a folder with a model or an adapter, a run (its newest checkpoint), or a hub id.
+    """A registered model, a folder with a model or an adapter, a run (the checkpoint that it keeps), or a hub id.
 
     `base` leaves the adapter, or the run's training, aside. `backend` is taken instead of the run's, or of `auto`.
 

@@ -1,6 +1,6 @@
 """Exports: a trained model as files for elsewhere, compared with the model that they were made from.
 
-    a run's newest checkpoint, or a folder -> exporter -> check -> model card -> the output folder
+    the checkpoint that a run keeps, or a folder -> exporter -> check -> model card -> the output folder
 
 The exporter and its check run in a process each (`guerdon.export_process`). All is written to a folder beside the
 output, which gets its name when everything went well; what fails its check is kept as NAME.failed.

@@ -1,4 +1,4 @@
-"""What is exported: a run's newest checkpoint, or a folder with an adapter or a model, and what is known of it."""
+"""What is exported: the checkpoint that a run keeps, or a folder with an adapter or a model; what is known of it."""
 
 import contextlib
 import json

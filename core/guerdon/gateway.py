@@ -70,17 +70,19 @@ class Gateway:
         *,
         token: str = "",
         more: Mapping[str, App] | None = None,
-        limit: int = LIMIT,
-        deadline: float = DEADLINE,
     ) -> None:
         self.base_url = base_url
         self.token = token or secrets.token_urlsafe(24)
         self.more = dict(more or {})
-        self.deadline = deadline
-        self._turns = asyncio.Semaphore(limit)
+        self.deadline = DEADLINE
+        self.limit(LIMIT)
         self._open: dict[bytes, Recorder] = {}
         self._served: Endpoint | None = None
         self._served_model = ""
+
+    def limit(self, count: int) -> None:
+        """How many requests may be at the endpoint at a time, from now on."""
+        self._turns = asyncio.Semaphore(count)
 
     def serve(self, endpoint: Endpoint | None, model: str = "") -> None:
         """What the workers' token opens from now on; `model` is the name that they see, default the endpoint's."""
@@ -255,7 +257,7 @@ async def _body(receive: Receive) -> dict[str, Any]:
         data += message.get("body", b"")
         more = message.get("more_body", False)
         if len(data) > LONGEST:
-            raise BackendError(f"the body has more than {LONGEST >> 20} MiB", kind="http_413")
+            raise BackendError(f"the body has more than {LONGEST} bytes", kind="http_413")
     try:
         body = loads(bytes(data))
     except ValueError:
@@ -295,7 +297,7 @@ async def _connected(receive: Receive) -> AsyncIterator[None]:
 
 
 class _Corked:
-    """A transport that sends what is written in one turn of the event loop at once: a system call outweighs all else."""
+    """A transport that sends what is written in one turn of the event loop at once: system calls outweigh all else."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport

@@ -6,6 +6,7 @@ CPU time; by the official client it is five.
 
 import asyncio
 import email.utils
+import io
 import itertools
 import json
 import os
@@ -179,7 +180,7 @@ class HttpEndpoint:
         async def once(attempt: int) -> aiohttp.ClientResponse:
             try:
                 async with asyncio.timeout(self.timeout):
-                    reply = await self._session.post(url, data=data)
+                    reply = await self._session.post(url, data=_sent(data))
                     if reply.status == 200:
                         return reply
                     found = Reply(url, reply.status, reply.headers, await reply.read())
@@ -214,7 +215,7 @@ class HttpEndpoint:
 
     async def _send(self, method: str, url: str, data: bytes | None, timeout: float) -> Reply:
         try:
-            async with asyncio.timeout(timeout), self._session.request(method, url, data=data) as reply:
+            async with asyncio.timeout(timeout), self._session.request(method, url, data=data and _sent(data)) as reply:
                 return Reply(url, reply.status, reply.headers, await reply.read())
         except TROUBLE as error:
             raise self._trouble(url, error, timeout) from None
@@ -278,6 +279,11 @@ TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 """What the HTTP client raises."""
 
 
+def _sent(data: bytes) -> bytes | io.BytesIO:
+    """A body as aiohttp wants it: above 1 MiB a file, or it warns."""
+    return data if len(data) <= 1 << 20 else io.BytesIO(data)
+
+
 def _trust(url: str) -> ssl.SSLContext | bool:
     """Whom to trust, where the URL is an https one: reading the certificates takes 50 ms."""
     if not url.startswith("https:"):
@@ -315,10 +321,10 @@ def parsed(data: bytes, url: str, *, chunk: bool = False) -> dict[str, Any]:
     """
     try:
         result: dict[str, Any] = loads(data)
-        choices = [result["error"]] if chunk and result.get("error") else result["choices"]
+        choices = [] if chunk and result.get("error") else result["choices"]
     except (ValueError, KeyError, TypeError, AttributeError):
         choices = None
-    if not isinstance(choices, list) or not (choices or chunk):
+    if not isinstance(choices, list) or not (choices or chunk) or not all(isinstance(c, dict) for c in choices):
         what = "chat completion" if url.endswith("/chat/completions") else "completion"
         raise BackendError(
             f"{url} answered 200, but not with a {what}: {excerpt(data.decode('utf-8', 'replace'))} "

@@ -300,7 +300,7 @@ class Queue:
                 self._db.execute("delete from results where stage = ? and number <= ?", (stage, after))
             rows = self._db.execute(
                 "select number, key, items.id, kind, tries, body from results join items using (key) "
-                "where results.stage = ? and number > ? order by number limit 1000",
+                "where results.stage = ? and number > ? order by number limit 200",
                 (stage, after),
             ).fetchall()
         return [Result(*row) for row in rows]
@@ -338,7 +338,9 @@ class Queue:
 
     def _seen(self, worker: str, now: float) -> None:
         self._db.execute(
-            "insert into workers values (?, ?) on conflict (name) do update set seen = excluded.seen", (worker, now)
+            "insert into workers values (?, ?) on conflict (name) do update set seen = excluded.seen "
+            "where excluded.seen > seen + 2",  # not each time: it is a write to disk
+            (worker, now),
         )
 
     def _expire(self, now: float) -> None:

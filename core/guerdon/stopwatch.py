@@ -1,7 +1,6 @@
 """Where the time goes: seconds by what was done."""
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -21,7 +20,7 @@ class Stopwatch:
     """Adds up seconds until they are taken."""
 
     def __init__(self) -> None:
-        self._seconds: Counter[str] = Counter()
+        self._seconds: dict[str, float] = {}
 
     @contextmanager
     def __call__(self, what: str) -> Iterator[None]:
@@ -32,7 +31,7 @@ class Stopwatch:
             self.add(what, time.perf_counter() - started)
 
     def add(self, what: str, seconds: float) -> None:
-        self._seconds[what] += seconds  # type: ignore[assignment]  # a Counter may count floats
+        self._seconds[what] = self._seconds.get(what, 0.0) + seconds
 
     def take(self) -> dict[str, float]:
         """What has come together since the last time."""

@@ -50,15 +50,16 @@ END_SECONDS = 8.0
 def work(url: str, token: str, concurrency: int = 0) -> None:
     """Be a worker for the queue at this address. Ends on SIGINT and SIGTERM, giving back what it has not finished.
 
-    From the environment: GUERDON_WORKER is its name, which a worker started in the place of a dead one has again;
-    GUERDON_CONCURRENCY; and with GUERDON_ENGINE=stdin it goes when its stdin closes.
+    From the environment: GUERDON_WORKER is its name in the run (GUERDON_RUN) that started it, which a worker started in
+    the place of a dead one has again; GUERDON_CONCURRENCY; and with GUERDON_ENGINE=stdin it goes when its stdin closes.
 
     Raises:
         GuerdonError: the queue refuses the token.
     """
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
-    name = os.environ.get("GUERDON_WORKER") or f"{socket.gethostname()}-{os.getpid()}"
+    named = (os.environ.get("GUERDON_RUN"), os.environ.get("GUERDON_WORKER"))
+    name = "/".join(filter(None, named)) or f"{socket.gethostname()}-{os.getpid()}"
     concurrency = concurrency or int(os.environ.get("GUERDON_CONCURRENCY") or 16)
     if os.environ.get("GUERDON_ENGINE") == "stdin":
         threading.Thread(target=_end_with_engine, name="engine", daemon=True).start()

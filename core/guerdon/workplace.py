@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from guerdon.errors import GuerdonError
 from guerdon.executors import WorkerStart
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.local_queue import LocalQueue
@@ -89,12 +88,10 @@ async def workplace(plan: Plan, run: Run, server: str = "", host: str = "") -> A
         env = {
             "GUERDON_QUEUE": server,
             "GUERDON_TOKEN": token,
+            "GUERDON_RUN": run.id,
             "GUERDON_CONCURRENCY": str(plan.recipe.rollout.concurrency),
         }
         start = WorkerStart(server, token, count, env, run.folder / "logs")
         place = Workplace(queue, gateway, False, plan.executor if count else None, start)
         stack.push_async_callback(place.close)
         yield place
-
-
-__all__ = ["GuerdonError", "Workplace", "workplace"]

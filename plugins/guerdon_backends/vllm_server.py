@@ -1,8 +1,8 @@
 """vLLM: served by a process of our own for as long as the backend is open, or by one that runs already.
 
 The adapter is swapped in the running server: a start takes minutes, a swap less than a second. Another base model means
-another start: vLLM can also read new weights into a running server (`reload_weights`), but not where adapters are
-enabled, and what fails on the way leaves it with half of them.
+another start. vLLM can read whole weights into a running server too (`reload_weights`), by a development route that
+changes from version to version, does not look at what it reads, and leaves half of it in place when it fails.
 """
 
 import asyncio

@@ -31,11 +31,11 @@ from guerdon.wire import dumps, event, loads
 
 PROMPT_TOKENS = 300
 TASK = Task("1", "What is 17 * 23?", "391")
+CALL = {"id": "1", "type": "function", "function": {"name": "calculate", "arguments": '{"expression": "17*23"}'}}
 MESSAGES = [
     {"role": "system", "content": "You solve problems with the tool `calculate`. " * 10},
     {"role": "user", "content": TASK.prompt},
-    {"role": "assistant", "content": None, "tool_calls": [
-        {"id": "call_1", "type": "function", "function": {"name": "calculate", "arguments": '{"expression": "17*23"}'}}]},
+    {"role": "assistant", "content": None, "tool_calls": [CALL]},
     {"role": "tool", "tool_call_id": "call_1", "content": "391"},
 ]  # fmt: skip
 WAYS = ("whole", "streamed, 4 chunks", "streamed, a token a chunk")
@@ -55,7 +55,9 @@ def replies(tokens: int) -> dict[str, bytes]:
     usage = {"prompt_tokens": PROMPT_TOKENS, "completion_tokens": tokens, "total_tokens": PROMPT_TOKENS + tokens}
     head = {"id": "chatcmpl-1", "created": 1, "model": "mock"}
     ids = [(11 + i * 7919) % 49152 for i in range(tokens)]
-    content = [{"token": w, "logprob": -0.0123456789 * i, "bytes": [97], "top_logprobs": []} for i, w in enumerate(words)]
+    content = [
+        {"token": w, "logprob": -0.0123456789 * i, "bytes": [97], "top_logprobs": []} for i, w in enumerate(words)
+    ]
 
     def choice(part: slice, name: str, finish: str | None) -> dict[str, Any]:
         message = {"role": "assistant", "content": "".join(words[part])}
@@ -148,7 +150,9 @@ def child(*args: object) -> Iterator[list[str]]:
 
 async def load(url: str, key: str, way: str, calls: int, at_once: int, extra: dict[str, Any]) -> float:
     """Make the calls; this process's CPU seconds."""
-    body = dumps({"model": "m", "messages": MESSAGES, "temperature": 0.5, "stream": way != "whole", "user": way, **extra})
+    body = dumps(
+        {"model": "m", "messages": MESSAGES, "temperature": 0.5, "stream": way != "whole", "user": way, **extra}
+    )
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
     left = calls
 
@@ -251,12 +255,16 @@ def main() -> None:
             through(key, way, {})  # warm
             lines.append([f"no gateway, {way}", *measured(rounds, calls, lambda w=way: direct(w)), "-"])
             lines.append([f"recorded, {way}", *measured(rounds, calls, lambda w=way: through(key, w, {}))])
-            lines.append([f"recorded, ids handed on, {way}", *measured(rounds, calls, lambda w=way: through(key, w, ids))])
+            lines.append(
+                [f"recorded, ids handed on, {way}", *measured(rounds, calls, lambda w=way: through(key, w, ids))]
+            )
             lines.append([f"a worker's, {way}", *measured(rounds, calls, lambda w=way: through(token, w, ids))])
         for recorded in (False, True):
             once = lambda r=recorded: (asyncio.run(in_process(upstream, calls, at_once, r)),)  # noqa: E731
             lines.append([f"in process{', recorded' * recorded}", *measured(rounds, calls, once), "-"])
-    lines.append(["recording alone", *measured(rounds, calls, lambda: (asyncio.run(recording(args.tokens, calls)),)), "-"])
+    lines.append(
+        ["recording alone", *measured(rounds, calls, lambda: (asyncio.run(recording(args.tokens, calls)),)), "-"]
+    )
     started, loops = time.process_time(), 0
     while time.process_time() - started < 0.5:
         loops += 1

@@ -218,10 +218,9 @@ class Round:
             self.processes[part] = subprocess.Popen(
                 command, cwd=self.folder, env=os.environ | tags, stdout=out, stderr=out, start_new_session=True
             )
-        for port in [{"backend": self.port, "server": self.server_port}.get(part)]:
-            until = time.monotonic() + 20
-            while port and not _listens(port) and time.monotonic() < until:
-                time.sleep(0.01)
+        port, until = {"backend": self.port, "server": self.server_port}.get(part), time.monotonic() + 20
+        while port and not _listens(port) and time.monotonic() < until:
+            time.sleep(0.01)
 
     def parts(self) -> list[str]:
         """What the harness starts, in this order."""
@@ -256,10 +255,8 @@ class Round:
         for name in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 state = (name / "stat").read_text().rpartition(")")[2].split()[0]
-                if (
-                    state != "Z"
-                    and f"GUERDON_KILLS={self.folder}\0".encode() in (name / "environ").read_bytes() + b"\0"
-                ):
+                tags = (name / "environ").read_bytes() + b"\0"
+                if state != "Z" and f"GUERDON_KILLS={self.folder}\0".encode() in tags:
                     found.append(int(name.name))
         return found
 

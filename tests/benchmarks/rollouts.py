@@ -41,7 +41,7 @@ def rows(asked: argparse.Namespace) -> list[Row]:
         ("guerdon, agent tool", own, "guerdon", "tool", 1000, 64),
         ("guerdon, agent math", own, "guerdon", "math", 400, 64),
         ("Agents SDK, one MCP session and client for all", own, "sdk", "shared", 150, 64),
-        ("Agents SDK, a server and a client for each (the seed)", own, "sdk", "anew", 8, 4),
+        ("Agents SDK, a server and a client for each rollout", own, "sdk", "anew", 8, 4),
     ]
     if asked.tokenizer.is_dir():
         found.append(("trl's asynchronous rollouts", own, "trl", str(asked.tokenizer), 400, 64))

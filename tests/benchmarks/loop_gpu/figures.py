@@ -35,6 +35,8 @@ def evaluations(summary: dict[str, Any]) -> Iterator[str]:
     """Right answers of all attempts, failed ones too."""
     rows = []
     for name, figures in summary["eval"].items():
+        if figures.get("same_as"):
+            continue
         right = max((r["positive"] for r in figures["rewards"].values()), default=0)
         low, high = figures["interval"] or (None, None)
         change = figures.get("difference")
