@@ -99,6 +99,15 @@ def test_what_frameworks_add_to_a_reply_does_not_part_the_conversation() -> None
     assert trajectory(recorder).tool_calls == 1
 
 
+def test_the_line_break_before_a_tool_call_is_the_chat_templates() -> None:
+    """vLLM leaves it in the content; a template that writes its own would show the model two."""
+    said = {**calls("add"), "content": "First add.\n"}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "4"}
+    recorder, endpoint = recorded([said, "4"], [user("a")], [user("a"), said, result])
+    assert endpoint.bodies[1]["messages"][1]["content"] == "First add."
+    assert [t.keep for t in recorder.turns] == [0, 2]
+
+
 def test_a_rewritten_history_is_kept_as_it_was_asked() -> None:
     recorder, _ = recorded(["b", "z"], [user("a")], [user("a"), reply("shorter"), user("c")])
     assert [t.keep for t in recorder.turns] == [0, 1]

@@ -232,11 +232,17 @@ def _logprobs(given: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def _plain(message: Message) -> Message:
-    """A message with its content as text: the agents SDK sends lists of text parts."""
+    """A message with its content as text: the agents SDK sends lists of text parts.
+
+    vLLM leaves the line break before a tool call in the content, and chat templates write their own: the model would
+    be shown two where it wrote one, and the turns would not extend each other.
+    """
     content = message.get("content")
     if isinstance(content, list) and all(isinstance(p, Mapping) and p.get("type") == "text" for p in content):
-        return {**message, "content": "".join(str(p.get("text", "")) for p in content)}
-    return dict(message)
+        content = "".join(str(p.get("text", "")) for p in content)
+    if isinstance(content, str) and message.get("tool_calls") and message.get("role") == "assistant":
+        content = content.removesuffix("\n")
+    return dict(message) if content is message.get("content") else {**message, "content": content}
 
 
 def _common(before: Sequence[Message], now: Sequence[Message]) -> int:
