@@ -58,8 +58,8 @@ def choose(
 def choose_for_grpo(
     asked: Asked, *, checkpointing: bool | str | None = None, cuda: bool | None = None, world: int = 1
 ) -> tuple[str, str]:
-    """As `choose`, but Unsloth by name alone: with vllm 0.26 its GRPO did not get through a step where it was tried
-    (docs/benchmarks.md)."""
+    """As `choose`, but Unsloth by name alone: where it was measured it took less memory and longer steps than
+    transformers (docs/benchmarks.md), and it was not run with an agent's rollouts."""
     if asked == "auto" and checkpointing != "unsloth" and not _hindrance(cuda, world):
         return "transformers", "Unsloth's GRPO is taken when it is asked for by name"
     return choose(asked, checkpointing=checkpointing, cuda=cuda, world=world)
@@ -84,9 +84,10 @@ def _cuda() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def prepare(job: TrainingJob, name: str, *, threads: int | None = None) -> None:
+def prepare(job: TrainingJob, name: str, *, threads: int | None = None, grpo: bool = False) -> None:
     """Make this process ready: the backend's patches, its caches in the job's work folder, libraries that do not print,
-    `threads` CPU threads for torch, and on a CPU the loss that trl 1.15.0 lacks there."""
+    `threads` CPU threads for torch, and on a CPU the loss that trl 1.15.0 lacks there. `grpo`: that is what it is
+    for."""
     _environment()
     job.work.mkdir(parents=True, exist_ok=True)
     if name == "unsloth":
@@ -94,6 +95,9 @@ def prepare(job: TrainingJob, name: str, *, threads: int | None = None) -> None:
         os.environ.setdefault("UNSLOTH_DISABLE_STATISTICS", "1")
         if Path(job.model).is_dir():
             os.environ.setdefault("HF_HUB_OFFLINE", "1")  # else it asks the hub for a folder's name
+        if grpo:
+            # it unrolls the loss over four pieces a row, and compiling 256 of them took longer than the training
+            os.environ.setdefault("UNSLOTH_COMPILE_DISABLE", "partial")
         import unsloth  # type: ignore[import-not-found,unused-ignore]  # noqa: F401
     import datasets
     import torch

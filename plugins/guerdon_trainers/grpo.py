@@ -187,7 +187,7 @@ def grpo(
     )
     if how == "vllm":
         vllm_environment(name, job.world)
-    prepare(job, name, threads=threads)
+    prepare(job, name, threads=threads, grpo=True)
     with guarded():
         from transformers import PrinterCallback
         from trl import GRPOConfig, GRPOTrainer
