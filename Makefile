@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 # the newest torch that was tested; the CPU build where pip finds one
 TORCH  ?= 2.13.0
+# that the tests run in
+PROCESSES ?= 2
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
@@ -24,7 +26,7 @@ types: $(VENV)/.dev
 	$(BIN)/mypy
 
 unit: $(VENV)/.dev
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n $(PROCESSES) --dist worksteal
 
 $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV) || { echo "this needs Python's venv module: apt install python3-venv"; exit 1; }

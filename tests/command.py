@@ -75,7 +75,7 @@ def start(folder: Path, *args: str, **env: str) -> "subprocess.Popen[str]":
 
 def finish(process: "subprocess.Popen[str]", code: int = 0) -> Ran:
     """Wait for a started command."""
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=150)
     return _checked(Ran(process.returncode, out, err), code)
 
 
@@ -122,7 +122,7 @@ def trajectories(folder: Path, phase: str | None = None) -> list[Trajectory]:
         return run.trajectories(phase)
 
 
-def wait_until(true: Callable[[], object], seconds: float = 30.0) -> None:
+def wait_until(true: Callable[[], object], seconds: float = 60.0) -> None:
     """Look every now and then."""
     deadline = time.monotonic() + seconds
     while not true():

@@ -364,7 +364,7 @@ def test_a_hung_server_fails_the_rollout_and_ends_when_we_are_cancelled() -> Non
             with pytest.raises(AgentError, match="timed out") as caught:
                 await rollout(TASK, ScriptedPolicy(calculate("1")))
             assert caught.value.kind == "tool_server"
-            assert time.monotonic() - start < 2
+            assert time.monotonic() - start < 20
             hung.set()
             await asyncio.sleep(60)
 
@@ -524,7 +524,7 @@ def test_a_session_with_a_rude_server(tmp_path: Path, rude: Callable[[str], Stdi
             while len(sent()) < 12:
                 await asyncio.sleep(0.01)
 
-    asyncio.run(asyncio.wait_for(run(), 10))
+    asyncio.run(asyncio.wait_for(run(), 60))
     assert [m["method"] for m in sent()[:2]] == ["initialize", "notifications/initialized"]
     answers = {m["id"]: m for m in sent() if "method" not in m}
     assert answers["mine"]["result"] == {} and answers["yours"]["error"]["code"] == -32601

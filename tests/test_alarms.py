@@ -239,12 +239,14 @@ def test_which_rewards_compare_is_noted_in_the_run(tmp_path: Path) -> None:
         assert compared_in(run) == {"numeric"}
 
 
-def test_alarms_are_in_show(tmp_path: Path) -> None:
+def test_alarms_are_on_the_console_once_and_in_show(tmp_path: Path) -> None:
     with chat_server.serve(lambda body: "I do not know, and never will.") as server:
         rows = [{"question": f"What is {i} + 1?", "answer": str(i + 1)} for i in range(20)]
         write_recipe(tmp_path, server.base_url, rows, loop={"group_size": 2})
         ran = guerdon(tmp_path, "run", "recipe.yaml")
         assert "As a page: guerdon report runs/" in ran.out
+        assert ran.out.count("20 of 20 different tasks got one and the same answer") == 1
+        assert ran.out.count("all attempts earn the same") == 1
     shown = guerdon(tmp_path, "show", "last").out
     assert "20 of 20 different tasks got one and the same answer" in shown
     assert "all attempts earn the same" in shown and "too hard" in shown

@@ -58,12 +58,12 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         elif step == "hang":
-            time.sleep(3)
+            time.sleep(30)
             self.close_connection = True
         elif step == "drip":  # each byte within any read timeout, the whole never done
             self.send_response(200)
             self.end_headers()
-            for _ in range(30):
+            for _ in range(300):
                 try:
                     self.wfile.write(b" ")
                 except OSError:
@@ -159,7 +159,7 @@ def test_a_hanging_server_is_given_up_at_the_deadline(bad: Bad, how: str) -> Non
     started = time.monotonic()
     error = failure(bad, [how], timeout=0.3)
     assert error.kind == "timeout" and "within 0.3 s" in str(error)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 15
 
 
 @pytest.mark.parametrize(

@@ -104,7 +104,7 @@ class Whole:
 
 def serve(test: Callable[[Gateway], Coroutine[Any, Any, None]], **settings: Any) -> None:
     async def run() -> None:
-        async with asyncio.timeout(20), serve_gateway(**settings) as gateway:
+        async with asyncio.timeout(60), serve_gateway(**settings) as gateway:
             await test(gateway)
 
     asyncio.run(run())
@@ -271,13 +271,13 @@ def test_models_and_what_there_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_at_most_so_many_calls_are_at_the_endpoint_and_the_others_wait_in_order() -> None:
     async def test(gateway: Gateway) -> None:
-        endpoint = Endpoint(pause=0.01)
+        endpoint = Endpoint(pause=0.05)
         gateway.limit(2)
         with gateway.recorder(endpoint, TASK, {}) as policy:
             calls = []
             for i in range(6):
                 calls.append(asyncio.create_task(ask(policy, messages=[user(str(i))])))
-                await asyncio.sleep(0.005)
+                await asyncio.sleep(0.05)
             await asyncio.gather(*calls)
         assert (endpoint.most, len(endpoint.bodies)) == (2, 6)
         assert [body["messages"][0]["content"] for body in endpoint.bodies] == list("012345")

@@ -270,14 +270,16 @@ def test_where_the_time_goes_is_printed_and_stored(tmp_path: Path) -> None:
     with chat_server.serve(skilled()) as server:
         said = start(tmp_path, server, {"iterations": 2}).out
     time = r"\d+(\.\d)? s"
-    parts = [f"{word} {time}" for word in ("swap", "roll out", "score", "train", "evaluate")]
+    small = [f"({word} {time}, )?" for word in ("serve", "swap", "roll out", "score")]  # next to nothing is left out
     for iteration in (1, 2):
-        assert re.search(rf"^iteration {iteration}: {', '.join(parts)}$", said, re.M), said
+        assert re.search(rf"^iteration {iteration}: {''.join(small)}train {time}(, evaluate {time})?$", said, re.M), (
+            said
+        )
     done = stages(tmp_path)
     assert set(done["eval-before"]["seconds"]) == {"serve", "swap", "eval", "score"}
     assert set(done["rollout-1"]["seconds"]) == {"swap", "rollout", "score"}
     assert set(done["train-iteration-1"]["seconds"]) == {"swap", "train"}
-    assert 0 < done["train-iteration-1"]["seconds"]["train"] < 60 and done["eval-after"]["seconds"] == {}
+    assert 0 < done["train-iteration-1"]["seconds"]["train"] < 250 and done["eval-after"]["seconds"] == {}
 
 
 def test_a_run_goes_on_from_the_end_of_any_stage(tmp_path: Path) -> None:

@@ -512,7 +512,7 @@ def test_show_tells_of_a_function_in_a_file(site: "Site") -> None:
     [
         ("numerik", "error: there is no component 'numerik'. Did you mean 'numeric'?"),
         ("guerdon:numerik", "error: package 'guerdon' has no reward 'numerik'. Did you mean 'numeric'?"),
-        ("agent:numeric", "error: there is no agent 'numeric'. Known: chat, math."),
+        ("agent:numeric", "error: there is no agent 'numeric'. Known: chat, math, tool."),
     ],
 )
 def test_show_of_what_is_not_there(site: "Site", name: str, message: str) -> None:

@@ -102,7 +102,7 @@ class Stoppable:
         self.process.kill()
         self.process.communicate(timeout=10)
         # workers, and a training process, go when the engine has gone
-        wait_until(lambda: not processes_with("GUERDON_TEST", str(self.folder)), 10)
+        wait_until(lambda: not processes_with("GUERDON_TEST", str(self.folder)))
 
     def resume(self) -> str:
         self.left = 10**6

@@ -1,5 +1,7 @@
 """Rollouts in workers: tried again where that helps, and nothing finished is lost or done twice, whoever is killed."""
 
+import contextlib
+import gc
 import json
 import os
 import re
@@ -25,18 +27,22 @@ from command import (
 )
 
 from guerdon.queue import Outcome, Queue
+from guerdon.rollout_worker import rarely_collecting
 from guerdon.store import list_runs
 
 PARTS = """\
 import asyncio, os, time
 from contextlib import asynccontextmanager
+from guerdon.traits import traits
+from guerdon_executors.processes import processes
 
 @asynccontextmanager
 async def agent():
-    "Says which worker it ran in; one that is opened twice in a process would say so."
+    "Says which worker it ran in; one that is opened more often than there are engines would say so."
     opened.append(1)
     async def roll(task, policy):
-        assert len(opened) == 1 and task.answer is None and policy.model == "fake"
+        assert len(opened) <= int(os.environ.get("TOY_ENGINES", 1))
+        assert task.answer is None and policy.model == "fake" and "GUERDON_TOKEN" not in os.environ
         reply = await policy.complete(task.messages)
         return f"{reply['choices'][0]['message']['content']} by {os.environ.get('GUERDON_WORKER')}"
     yield roll
@@ -53,6 +59,12 @@ async def over_http(task, policy):
 async def broken():
     raise RuntimeError("no tools here")
     yield
+
+@traits(reached_at=lambda settings: settings["address"])
+@asynccontextmanager
+async def elsewhere(start, *, address: str = "127.0.0.2"):
+    async with processes(start):
+        yield
 
 async def blocks(task, policy):
     if "1 + 1" in task.text:
@@ -100,7 +112,7 @@ class Run:
 
     def assert_whole(self) -> Counter[int]:
         """Everything rolled out, once, and nothing left; how many took how many tries."""
-        wait_until(lambda: not self.processes(), 15)
+        wait_until(lambda: not self.processes())
         found = trajectories(self.folder)
         assert [(t.task_id, t.reward, t.failure) for t in found] == [(str(i), 1.0, None) for i in range(self.count)]
         with last_run(self.folder) as run:
@@ -130,6 +142,26 @@ def test_two_workers_share_the_rollouts(run: Run) -> None:
     assert only == "fake"
 
 
+def test_the_engine_listens_where_its_workers_reach_it_and_their_names_are_the_runs_own(run: Run) -> None:
+    with chat_server.serve(run.answer) as server:
+        run.begin(server.base_url, rollout={"executor": "./parts.py:elsewhere", "workers": 1})
+        finish(run.process)
+    run.assert_whole()
+    folder = list_runs(run.folder / "runs")[-1]
+    said = (folder / "logs" / "worker-1.log").read_text()
+    assert re.search(
+        rf"worker {folder.name}@[\d.]+/worker-1: up to 2 rollouts at a time for http://127\.0\.0\.2:", said
+    )
+
+
+def test_garbage_is_looked_for_rarely_and_only_meanwhile() -> None:
+    before, frozen = gc.get_threshold(), gc.get_freeze_count()
+    with contextlib.suppress(KeyError), rarely_collecting():
+        assert gc.get_threshold()[0] >= 10_000 and gc.get_freeze_count() > frozen
+        raise KeyError
+    assert (gc.get_threshold(), gc.get_freeze_count()) == (before, 0)
+
+
 def test_a_killed_worker_is_replaced_and_what_it_had_is_done_again(run: Run) -> None:
     with chat_server.serve(run.answer) as server:
         run.open_for = 2
@@ -150,8 +182,8 @@ def test_a_killed_engine_takes_its_workers_along_and_loses_nothing(run: Run) -> 
         run.begin(server.base_url)
         wait_until(lambda: run.stored() == 3 and len(server.requests) == 3 + 4)
         run.process.kill()
-        run.process.communicate(timeout=10)
-        wait_until(lambda: not run.processes(), 10)
+        run.process.communicate(timeout=60)
+        wait_until(lambda: not run.processes())
         run.open_for = 10**6
         run.resume()
         assert len(server.requests) == 8 + 4
@@ -180,8 +212,8 @@ def test_what_workers_finished_while_the_engine_was_away_is_taken(run: Run) -> N
         run.begin(server.base_url, rollout={"workers": 1})
         server.wait_for(2)
         run.process.kill()
-        run.process.communicate(timeout=10)
-        wait_until(lambda: not run.processes(), 10)
+        run.process.communicate(timeout=60)
+        wait_until(lambda: not run.processes())
         folder = list_runs(run.folder / "runs")[-1]
         queue = Queue(folder / "queue.db")
         queue.release_all()

@@ -70,7 +70,7 @@ def terminals(tmp_path: Path) -> Iterator[Terminals]:
     terminals = Terminals(tmp_path)
     yield terminals
     terminals.end()
-    wait_until(lambda: not processes_with("GUERDON_TEST", str(tmp_path)), 10)
+    wait_until(lambda: not processes_with("GUERDON_TEST", str(tmp_path)))
 
 
 @pytest.fixture
@@ -92,6 +92,7 @@ def assert_whole(terminals: Terminals) -> list[Any]:
 
 
 def test_the_queue_and_the_loop_are_killed(terminals: Terminals, server: ChatServer) -> None:
+    terminals.env["TOY_ENGINES"] = "2"
     queue = terminals.serve()
     workers = [terminals.worker("one"), terminals.worker("two")]
     loop = terminals.run(server.base_url, loop={"group_size": 3})
@@ -155,7 +156,7 @@ def test_serve_says_what_to_type(tmp_path: Path) -> None:
         subprocess.run(run.replace("RECIPE", "recipe.yaml"), shell=True, cwd=tmp_path, check=True, capture_output=True)
         assert len(trajectories(tmp_path)) == 4
         os.killpg(working.pid, signal.SIGINT)
-        working.wait(10)
+        working.wait(60)
         process.send_signal(signal.SIGINT)
         finish(process)
 

@@ -222,6 +222,8 @@ def test_odd_tool_calls_survive_to_the_next_prompt_token_for_token(folder: str) 
         assert second[: len(first) + len(ids)] == first + ids
         after = prompts.tokenizer.decode(second[len(first) + len(ids) :])
         assert after.startswith("<|im_end|>\n<|im_start|>tool\n84<|im_end|>\n")
+        reply["tool_calls"][0]["function"]["arguments"] = '{"expression":"12*7"}'  # as a framework writes it anew
+        assert prompts.encode(clean(said), [TOOL]) == second
 
 
 def test_without_memory_the_template_writes_a_usual_call_as_it_was(folder: str) -> None:
@@ -450,7 +452,7 @@ def test_no_server_is_left_when_its_parent_is_killed(folder: str, tmp_path: Path
         assert parent.stdout is not None
         child = int(parent.stdout.readline())
         parent.kill()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (state := Path(f"/proc/{child}/stat")).exists() and state.read_text().split()[2] != "Z":
         assert time.monotonic() < deadline, "the server outlived its parent"
         time.sleep(0.05)

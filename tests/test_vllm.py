@@ -14,9 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from command import wait_until
+from command import guerdon, wait_until, write_recipe
 
 from guerdon.errors import BackendError
+from guerdon.logs import kept_in
 from guerdon.task import Task
 from guerdon_backends.auto import auto
 from guerdon_backends.models import smollm2_135m
@@ -358,9 +359,8 @@ def test_a_running_server_that_takes_no_adapters_says_what_it_lacks(
     opened(use, model, **settings)
 
 
-def test_the_log_stays_with_the_run(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_stays_with_the_run(model: str, tmp_path: Path) -> None:
     logs = tmp_path / "run" / "logs"
-    monkeypatch.setenv("GUERDON_LOGS", str(logs))
 
     async def main() -> None:
         async with vllm(model) as endpoint:
@@ -369,7 +369,7 @@ def test_the_log_stays_with_the_run(model: str, tmp_path: Path, monkeypatch: pyt
         async with vllm(model, max_length=3):
             raise AssertionError("opened")
 
-    with pytest.raises(BackendError) as error:
+    with pytest.raises(BackendError) as error, kept_in(logs):
         asyncio.run(main())
     assert (logs / "vllm-1.log").read_text().count("INFO fake vLLM") == 2  # it was started again
     assert f"Its log ({logs / 'vllm-2.log'}) says: ValueError: Free memory on device" in str(error.value)
@@ -430,7 +430,7 @@ def test_no_server_is_left_when_its_parent_is_killed(model: str, tmp_path: Path)
         child = int(parent.stdout.readline())
         parent.kill()
 
-    wait_until(lambda: not running(child), 20)
+    wait_until(lambda: not running(child))
 
 
 def test_without_a_gpu_or_the_package_the_backend_says_so_and_auto_takes_transformers(
@@ -456,6 +456,21 @@ def test_without_a_gpu_or_the_package_the_backend_says_so_and_auto_takes_transfo
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         (tmp_path / "site" / "vllm").rename(tmp_path / "site" / "gone")
         assert "the package vllm (pip install 'guerdon[vllm]')" in asyncio.run(open_both())
+
+
+def test_a_recipe_for_a_server_that_runs_needs_neither_a_gpu_nor_the_package(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a `url` they are needed: checking a recipe notes it, running it ends before anything has begun."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    lacks = "ackend vllm needs a CUDA GPU"
+    write_recipe(tmp_path, "", model=model, backend="vllm")
+    assert lacks in guerdon(tmp_path, "check", "recipe.yaml").out
+    assert lacks in guerdon(tmp_path, "run", "recipe.yaml", code=1).err and not (tmp_path / "runs").exists()
+    write_recipe(tmp_path, "", model=model, backend={"vllm": {"url": "http://127.0.0.1:9"}})
+    (tmp_path / "site" / "vllm").rename(tmp_path / "site" / "gone")
+    assert lacks not in guerdon(tmp_path, "check", "recipe.yaml").out
+    assert "Is the server running there?" in guerdon(tmp_path, "run", "recipe.yaml", code=1).err
 
 
 def test_auto_takes_vllm_on_a_gpu(model: str, caplog: pytest.LogCaptureFixture) -> None:

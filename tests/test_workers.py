@@ -47,7 +47,7 @@ def marked(mark: str) -> list[int]:
 
 
 def gone(mark: str, *, but: int = 0) -> bool:
-    until = time.monotonic() + 10
+    until = time.monotonic() + 60
     while set(marked(mark)) - {but} and time.monotonic() < until:
         time.sleep(0.01)
     return not set(marked(mark)) - {but}
@@ -82,7 +82,7 @@ def test_a_missed_deadline_costs_one_item(one: Workers, hostile: Any) -> None:
     assert one.run(SIMPLE, [0], 5.0) == [0]
     started = time.monotonic()
     results = one.run(SIMPLE, [1, 2, hostile, 3], 0.5)
-    assert time.monotonic() - started < 0.5 + 3, "0.05 s on a quiet machine"
+    assert time.monotonic() - started < 0.5 + 15, "0.05 s on a quiet machine"
     assert kinds(results) == [2, 4, "timeout", 6]
     assert results[2].message == "no score within 0.5 s; its worker was killed"
 
@@ -405,7 +405,7 @@ def test_children_of_a_reward_end_with_its_worker(one: Workers, mark: str) -> No
     before = len(marked(mark))
     one.run(SIMPLE, [("child", False), ("child", True), "fork", 1], 5.0)
     one.run(SIMPLE, [("exit", 1)], 5.0)
-    until = time.monotonic() + 5
+    until = time.monotonic() + 60
     while len(marked(mark)) > before + 2 and time.monotonic() < until:
         time.sleep(0.02)
     assert len(marked(mark)) <= before + 2, "the spawners"
@@ -461,7 +461,7 @@ def test_a_closed_pool_says_so_to_all_who_wait() -> None:
         workers.close()
         for call in calls:
             with pytest.raises(RuntimeError, match="these workers were closed"):
-                call.result(timeout=5)
+                call.result(timeout=60)
     with pytest.raises(RuntimeError, match="these workers were closed"):
         workers.run(SIMPLE, [1], 1.0)
 

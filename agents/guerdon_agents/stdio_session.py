@@ -94,7 +94,9 @@ class StdioSession(asyncio.SubprocessProtocol):
                 if self._exited.done():
                     break
         finally:
-            self._process.close()  # kills it, if this was cancelled
+            with contextlib.suppress(ProcessLookupError):  # what a wrapper (npx, a shell) leaves behind, too
+                os.killpg(self._process.get_pid(), signal.SIGKILL)
+            self._process.close()
             self._lose()
 
     async def list_tools(self, seconds: float | None = None) -> list[dict[str, Any]]:

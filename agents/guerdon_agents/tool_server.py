@@ -172,7 +172,7 @@ class ToolServer:
 
     async def _open(self) -> None:
         connection = _Connection(self._connect)
-        self._connections.append(connection)
+        self._connections = [*(c for c in self._connections if not c.keeper.done()), connection]
         try:
             async with asyncio.timeout(START_SECONDS):
                 await asyncio.shield(connection.opened)

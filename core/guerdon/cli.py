@@ -187,7 +187,7 @@ def train(run_name: str, runs: str | None, as_json: bool) -> None:
 def evaluate(
     target: str, overrides: tuple[str, ...], runs: str | None, server: str | None, host: str | None, as_json: bool
 ) -> None:
-    """Only evaluate: a recipe's model, or a run's newest checkpoint, on the held-out tasks."""
+    """Only evaluate: a recipe's model, or a run's best checkpoint, on the held-out tasks."""
     from pathlib import Path
 
     from guerdon.errors import StoreError
@@ -271,8 +271,8 @@ def _where(server: str | None, host: str | None) -> dict[str, str]:
     if server:
         from guerdon.serve_command import token_for
 
-        token_for(server)
-    return {"server": server or "", "host": host or ""}
+        return {"server": server, "token": token_for(server), "host": host or ""}
+    return {"host": host or ""}
 
 
 def _executed(execute: Callable[[], Any], as_json: bool) -> None:

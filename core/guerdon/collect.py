@@ -23,12 +23,12 @@ from guerdon.queue import Item as QueueItem
 from guerdon.report import Report
 from guerdon.resolve import Plan
 from guerdon.rollout import Agent, Attempt, RolloutRunner, open_agent
-from guerdon.rollout_worker import RolloutWorker
+from guerdon.rollout_worker import RolloutWorker, rarely_collecting
 from guerdon.scoring import Scorer
 from guerdon.store import Run
 from guerdon.tally import tally
 from guerdon.trajectory import Failure, Trajectory
-from guerdon.workplace import Workplace
+from guerdon.workplace import Workplace, identity
 
 T = TypeVar("T")
 
@@ -154,6 +154,7 @@ class Collector:
                     async with asyncio.timeout(LET_GO_SECONDS):
                         await queue.cancel(stage)
                 raise
+            self._counts = {}
             await queue.forget(stage)
 
     @asynccontextmanager
@@ -161,7 +162,9 @@ class Collector:
         """What rolls out: the engine's own worker, or those elsewhere, which call its gateway. Failures end them."""
         if not self.place.inside:
             self.gateway.serve(rollouts.endpoint, self.plan.recipe.model)
-            yield await self.place.workers()
+            workers = await self.place.workers()
+            with rarely_collecting():  # their calls of the model come by here
+                yield workers
             return
         settings, agent = self.plan.recipe.rollout, await self.agent()
         runner = RolloutRunner(
@@ -183,7 +186,8 @@ class Collector:
         )
         working = asyncio.create_task(worker.run())
         try:
-            yield [working]
+            with rarely_collecting():
+                yield [working]
         finally:
             working.cancel()
             await asyncio.wait([working])
@@ -192,8 +196,7 @@ class Collector:
         await self.place.queue.put(stage, self._spec(rollouts), [self._item(a) for a in attempts.values()])
 
     def _stage(self, attempt: Attempt) -> str:
-        run = self.run
-        return f"{run.id}@{run.info['created']:.3f}/{attempt.phase}-{attempt.iteration}"
+        return f"{identity(self.run)}/{attempt.phase}-{attempt.iteration}"
 
     def _spec(self, rollouts: Rollouts) -> dict[str, Any]:
         """What workers need to know."""

@@ -18,12 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guerdon.alarms import Watch, comparing
 from guerdon.checkpoints import kept, kept_checkpoint
 from guerdon.collect import Collector
 from guerdon.data import write_data
 from guerdon.errors import TrainingError, counted
 from guerdon.inputs import Inputs
 from guerdon.live import Live, first_prompts
+from guerdon.logs import kept_in
 from guerdon.loop import conclude, improve, learn
 from guerdon.recipe import Eval, Recipe, Tasks
 from guerdon.report import Report, compare
@@ -52,6 +54,10 @@ class Engine:
     inputs: Inputs
     train_tasks: list[Task] = field(default_factory=list)
     eval_tasks: list[Task] = field(default_factory=list)
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(comparing(self.plan.rewards))
 
     @property
     def recipe(self) -> Recipe:
@@ -321,10 +327,11 @@ class Engine:
         started = time.perf_counter()
         with self.report.stage("rollouts", len(attempts)) as meter:
             meter.done = sum(a.id in {t.id for t in stored} for a in attempts)
+            meter.counts = self.collector.counts
 
             def seen(trajectory: Trajectory) -> None:
                 means.add(trajectory)
-                meter.step(str(means))
+                meter.step(means)
 
             trajectories = await self.collector.collect(runner, attempts, stored, seen)
         seconds, clock = time.perf_counter() - started, self.served.clock
@@ -332,6 +339,8 @@ class Engine:
         clock.add("score", sum(score.seconds for t in trajectories for score in t.scores.values()))
         self._say_outcome(trajectories, seconds)
         self.collector.judge(trajectories)
+        for alarm in self.watch.add(trajectories):
+            self.report.alarm(alarm)
         return trajectories
 
     def _say_outcome(self, trajectories: Sequence[Trajectory], seconds: float) -> None:
@@ -362,11 +371,20 @@ def _tidy(work: Path) -> None:
 
 
 async def execute(
-    plan: Plan, inputs: Inputs, run: Run, report: Report, stage: str = "", *, server: str = "", host: str = ""
+    plan: Plan,
+    inputs: Inputs,
+    run: Run,
+    report: Report,
+    stage: str = "",
+    *,
+    server: str = "",
+    token: str = "",
+    host: str = "",
 ) -> dict[str, Any]:
     """Execute a plan, all of it or one `stage` (rollout, train, eval); go on where a stopped run was.
 
-    `server` is the `guerdon serve` whose workers roll out, `host` the address at which they reach this process.
+    `server` is the `guerdon serve` whose workers roll out, and `token` what opens it; `host` is the address at which
+    workers reach this process.
     Returns the run's summary.
 
     Raises:
@@ -376,10 +394,11 @@ async def execute(
         report.say(f"note: {note}")
     async with AsyncExitStack() as stack:
         scorer = stack.enter_context(Scorer(plan.rewards, plan.recipe.scoring))
+        stack.enter_context(kept_in(run.folder / "logs"))
         served = Served(plan)
         stack.push_async_callback(served.close)
         served.take(plan.adapter)
-        place = await stack.enter_async_context(workplace(plan, run, server, host))
+        place = await stack.enter_async_context(workplace(plan, run, server, token, host))
         collector = Collector(plan, run, report, scorer, place.gateway, stack, place)
         train_set, held = inputs.tasks, inputs.held
         engine = Engine(plan, run, report, collector, served, inputs)

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import hashlib
 import hmac
+import resource
 import secrets
 import socket
 import time
@@ -31,11 +32,12 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, cast
 
 from guerdon.errors import BackendError
+from guerdon.fastjson import encoded, loads
 from guerdon.policy import Endpoint
 from guerdon.recorder import Recorder
 from guerdon.streams import as_chunk
 from guerdon.task import Task
-from guerdon.wire import DONE, TASK_FIELD, dumps, event, loads
+from guerdon.wire import DONE, TASK_FIELD, event
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -54,6 +56,8 @@ LONGEST = 64 << 20
 """Bytes of a request's body."""
 LIMIT = 1000
 """Requests at the endpoint at a time."""
+FILES = 65536
+"""Open files of the process, where the system allows as many: hundreds of rollouts have two or three each."""
 DEADLINE = 3600.0
 """Seconds for one request, waiting for its turn included; a rollout's own deadline is mostly shorter."""
 
@@ -189,7 +193,7 @@ def _pieces(endpoint: Any, body: dict[str, Any], task: Task) -> tuple[AsyncGener
 
     async def written() -> AsyncGenerator[bytes, None]:
         if not body.pop("stream", None):
-            yield dumps(await endpoint.complete(body, task))
+            yield encoded(await endpoint.complete(body, task))
         elif not hasattr(endpoint, "stream"):
             yield event(as_chunk(await endpoint.complete(body, task)))
         else:
@@ -208,7 +212,7 @@ class _Answer:
         self._begun = False
 
     async def whole(self, data: bytes | dict[str, Any], status: int = 200, headers: Headers = ()) -> None:
-        data = data if isinstance(data, bytes) else dumps(data)
+        data = data if isinstance(data, bytes) else encoded(data)
         start = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(data)), *headers]
         await self._send({"type": "http.response.start", "status": status, "headers": start})
         await self._send({"type": "http.response.body", "body": data})
@@ -322,6 +326,14 @@ class _Corked:
         return getattr(self._transport, name)
 
 
+def _allow_files() -> None:
+    """Connections are files, of which a shell mostly allows 1024 though the system allows more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if 0 <= soft < FILES:
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard) if hard >= 0 else FILES, hard))
+
+
 def _digest(key: bytes) -> bytes:
     return hashlib.sha256(key).digest()
 
@@ -349,6 +361,7 @@ async def serve_gateway(
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(cast(asyncio.Transport, _Corked(transport)))
 
+    _allow_files()
     try:
         listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     except OSError as error:
@@ -371,7 +384,7 @@ async def serve_gateway(
     server = Server(config)
     serving = asyncio.create_task(server.serve(sockets=[listener]))
     try:
-        while not server.started:
+        while not (server.started or serving.done()):
             await asyncio.sleep(0.005)
         yield gateway
     finally:

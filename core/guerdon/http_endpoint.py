@@ -24,14 +24,17 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from guerdon.errors import BackendError, counted
+from guerdon.fastjson import encoded, loads
 from guerdon.streams import as_chunk
 from guerdon.task import Task
-from guerdon.wire import DONE, TASK_FIELD, Events, dumps, event, loads
+from guerdon.wire import DONE, TASK_FIELD, Events, event
 
 T = TypeVar("T")
 
 LONGEST_WAIT = 30.0
 """Seconds between two attempts at most, whatever Retry-After asks for."""
+
+HERE = ("localhost", "127.0.0.1", "::1")
 
 KEPT_OPEN = 4.0
 """Seconds that an idle connection is kept: uvicorn, and so vLLM, closes it after five, maybe under the next request."""
@@ -146,7 +149,7 @@ class HttpEndpoint:
 
     async def post(self, path: str, body: dict[str, Any], *, root: str = "") -> Reply:
         """POST with retries, to the base URL or another root; the reply is a 200."""
-        return await self._post(path, dumps(body), root)
+        return await self._post(path, encoded(body), root)
 
     async def aclose(self) -> None:
         if self._opened:
@@ -162,7 +165,7 @@ class HttpEndpoint:
             body["logprobs"] = (body.get("logprobs") or 0) if "prompt" in body else True
         if self.hand_task:
             body[TASK_FIELD] = {"id": task.id, "prompt": task.prompt, "answer": task.answer, "fields": task.fields}
-        return path, dumps(body)
+        return path, encoded(body)
 
     async def _post(self, path: str, data: bytes, root: str = "") -> Reply:
         async def once(attempt: int) -> Reply:
@@ -262,7 +265,7 @@ class HttpEndpoint:
         if status in (401, 403):
             source = f"environment variable {self.key_env}" if self.key_env else "backend's settings"
             hint = f" The key comes from the {source}: is it set, and right for this URL?"
-        elif status == 404:
+        elif status == 404 and reply.url.endswith("/completions"):
             hint = f" Does the server know the model {self.model!r}, and does its base URL end in /v1?"
         elif again:
             hint = f" Gave up after {counted(attempts, 'attempt')}."
@@ -295,10 +298,10 @@ def _trust(url: str) -> ssl.SSLContext | bool:
 
 
 def _proxy(url: str) -> str | None:
-    """The environment's proxy for a URL (HTTPS_PROXY, NO_PROXY ...)."""
+    """The environment's proxy for a URL (HTTPS_PROXY, NO_PROXY ...); none for this machine's own servers."""
     parts = urlsplit(url)
     proxies = urllib.request.getproxies()
-    if not parts.hostname or urllib.request.proxy_bypass(parts.hostname):
+    if parts.hostname in (None, *HERE) or urllib.request.proxy_bypass(parts.hostname):
         return None
     return proxies.get(parts.scheme) or proxies.get("all")
 

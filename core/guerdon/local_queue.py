@@ -148,24 +148,32 @@ class _Writer:
             calls = [first]
             while not self._calls.empty() and calls[-1]:
                 calls.append(self._calls.get())
-            answers, error = list[Any](), None
+            asked = [call for call in calls if call]
             try:
-                with clear_errors(self._work.path), self._work.transaction():
-                    answers = [call() for call, _, _ in filter(None, calls)]
-            except Exception as failed:
-                error = failed
-                answers = [None] * len(calls)
-            for (_, loop, future), answer in zip(filter(None, calls), answers, strict=False):
+                answers: list[Any] = self._answers([call for call, _, _ in asked])
+            except Exception:  # one that cannot be done is no other's affair
+                answers = [self._answer(call) for call, _, _ in asked]
+            for (_, loop, future), answer in zip(asked, answers, strict=True):
                 if loop and not loop.is_closed():
-                    loop.call_soon_threadsafe(_settle, future, answer, error)
+                    loop.call_soon_threadsafe(_settle, future, answer)
             if calls[-1] is None:
                 return
 
+    def _answers(self, calls: Sequence[Callable[[], T]]) -> list[T]:
+        with clear_errors(self._work.path), self._work.transaction():
+            return [call() for call in calls]
 
-def _settle(future: "asyncio.Future[Any]", answer: Any, error: Exception | None) -> None:
+    def _answer(self, call: Callable[[], T]) -> T | Exception:
+        try:
+            return self._answers([call])[0]
+        except Exception as error:
+            return error
+
+
+def _settle(future: "asyncio.Future[Any]", answer: Any) -> None:
     if future.done():
         return
-    if error:
-        future.set_exception(error)
+    if isinstance(answer, Exception):
+        future.set_exception(answer)
     else:
         future.set_result(answer)

@@ -1,10 +1,12 @@
-"""What can be known before anything is loaded: the trainer's own arithmetic."""
+"""What can be known before anything is loaded: the trainer's own arithmetic, and what a backend lacks here."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from guerdon.errors import RecipeError
 from guerdon.index import cache_folder
 from guerdon.inputs import Inputs
+from guerdon.loading import Key
 from guerdon.resolve import Bound, Plan
 from guerdon.served import is_adapter
 from guerdon.settings import SettingError
@@ -13,19 +15,32 @@ from guerdon.traits import attribute
 
 
 def preflight(plan: Plan, inputs: Inputs, *, checking: bool = False) -> list[str]:
-    """The notes of the trainer's preflight; `checking`: nothing will run now.
+    """The notes of the trainer's preflight, and of the backends'; `checking`: nothing will run now.
 
     Raises:
-        RecipeError: by the trainer's word this cannot work; with the place in the recipe.
+        GuerdonError: by a component's word this cannot work; a RecipeError with the place in the recipe.
     """
-    trainer = plan.trainer
-    target = getattr(trainer.function, "preflight", "") if trainer else ""
-    if not trainer or not target:
-        return []
+    known = facts(plan, inputs, checking)
+    return [note for key, bound in _parts(plan) for note in _notes(plan, key, bound, known)]
+
+
+def _parts(plan: Plan) -> Iterable[tuple[Key, Bound]]:
+    """What will be used here, by its place in the recipe."""
+    recipe = plan.recipe
+    if plan.trainer:
+        yield ("trainer", recipe.trainer.ref), plan.trainer
+    if (recipe.tasks or recipe.eval) and not recipe.launch.node_rank:
+        yield ("backend", recipe.backend.ref), plan.backend
+        if plan.warmup_backend:
+            yield ("loop", "warmup", "backend", recipe.loop.warmup.backend.ref), plan.warmup_backend
+
+
+def _notes(plan: Plan, key: Key, bound: Bound, known: Facts) -> list[str]:
+    target = getattr(bound.function, "preflight", "")
     try:
-        return list(attribute(target)(trainer.settings, facts(plan, inputs, checking)))
+        return list(attribute(target)(bound.settings, known)) if target else []
     except SettingError as error:
-        raise _at(plan, trainer, error) from error
+        raise _at(plan, key, bound, error) from error
 
 
 def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
@@ -56,7 +71,7 @@ def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
     )
 
 
-def _at(plan: Plan, trainer: Bound, error: SettingError) -> RecipeError:
-    """A setting's error where the recipe has it: among the trainer's, or elsewhere (`loop.group_size`)."""
-    own = not error.path or error.path[0] in trainer.settings
-    return plan.loaded.error(("trainer", plan.recipe.trainer.ref, *error.path) if own else error.path, str(error))
+def _at(plan: Plan, key: Key, bound: Bound, error: SettingError) -> RecipeError:
+    """A setting's error where the recipe has it: among the component's, or elsewhere (`loop.group_size`)."""
+    own = not error.path or error.path[0] in bound.settings
+    return plan.loaded.error((*key, *error.path) if own else error.path, str(error))

@@ -184,10 +184,10 @@ class Queue:
         self._db.execute("begin immediate")
         try:
             yield
+            self._db.commit()
         except BaseException:
             self._db.rollback()
             raise
-        self._db.commit()
 
     def put(self, stage: str, spec: dict[str, Any], items: Sequence[Item]) -> None:
         tries = int(spec.get("rollout", {}).get("tries", 3))
@@ -237,10 +237,7 @@ class Queue:
                 self._expired = 0.0
             self._seen(worker, now)
             self._expire(now)
-            mine = {
-                k
-                for (k,) in self._db.execute("select key from items where status = 'running' and worker = ?", (worker,))
-            }
+            mine = self._held(worker)
             # one that lives but never ends its rollout has twice the time, and no more
             self._db.executemany(
                 "update items set until = min(?, began + 2 * deadline + 60) where key = ?",
@@ -248,9 +245,7 @@ class Queue:
             )
         return [key for key in held if key not in mine]
 
-    def finish(self, worker: str, outcomes: Sequence[Outcome]) -> bool:
-        """Whether something is to be tried again."""
-        again = False
+    def finish(self, worker: str, outcomes: Sequence[Outcome]) -> None:
         with self.transaction():
             for outcome in outcomes:
                 row = self._db.execute(
@@ -265,11 +260,9 @@ class Queue:
                     if status != "running" or owner != worker:
                         continue  # another has it by now
                     if tries < most:
-                        again = True
                         self._again(outcome.key, time.time() + wait_before(tries))
                         continue
                 self._end(outcome.key, stage, outcome.kind, str(outcome.body))
-        return again
 
     def release(self, worker: str, keys: Collection[int] | None) -> None:
         with self.transaction():

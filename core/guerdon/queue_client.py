@@ -1,6 +1,7 @@
 """The queue from afar: `WorkQueue` over HTTP. A server that restarts, or comes late, is waited for."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Sequence
@@ -16,6 +17,9 @@ log = logging.getLogger("guerdon")
 PUT_AT_ONCE = 1000
 """Items in one request."""
 
+PASSING = (500, 502, 503, 504)
+"""Answers of a server, or a proxy before it, that is in trouble."""
+
 SAY_SECONDS = 3.0
 
 
@@ -26,7 +30,7 @@ class RemoteQueue:
     """
 
     def __init__(self, url: str, token: str) -> None:
-        self.url = url.rstrip("/")
+        self.url = (url if "//" in url else f"http://{url}").rstrip("/")
         self._token = token
         self._session: Any = None
 
@@ -106,7 +110,7 @@ class RemoteQueue:
         try:
             async with self._session.post(f"{self.url}/queue/{method}", data=data) as reply:
                 status, text = reply.status, await reply.read()
-        except aiohttp.InvalidURL:
+        except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
             raise GuerdonError(f"{self.url!r} is no address of a queue: http://HOST:PORT", kind="queue") from None
         except aiohttp.ClientConnectorError as error:
             raise _Away(error.os_error.strerror or str(error)) from None
@@ -114,8 +118,8 @@ class RemoteQueue:
             raise _Away(str(error) or type(error).__name__) from None
         if status == 200:
             return loads(text)
-        problem = _error(text)
-        if status >= 500:
+        problem = _error(status, text)
+        if status in PASSING:
             raise _Away(problem)
         raise GuerdonError(f"the queue at {self.url} refuses: {problem}", kind="queue")
 
@@ -124,11 +128,12 @@ class _Away(Exception):
     """The server cannot be reached, or is in trouble: another time, maybe."""
 
 
-def _error(text: bytes) -> str:
-    try:
-        return str(loads(text)["error"])
-    except (ValueError, KeyError, TypeError):
-        return text[:200].decode(errors="replace")
+def _error(status: int, text: bytes) -> str:
+    with contextlib.suppress(ValueError, KeyError, TypeError):
+        if isinstance(error := loads(text)["error"], str):
+            return error
+    said = " ".join(text[:200].decode(errors="replace").split())
+    return f"it answered {status}, {said!r}. Is this the address that `guerdon serve` printed?"
 
 
 def _tuple(record: Any) -> tuple[Any, ...]:

@@ -29,12 +29,13 @@ def queue_app(queue: WorkQueue, token: str) -> App:
         if scope["type"] != "http":
             return
         given = dict(scope["headers"]).get(b"authorization", b"").removeprefix(b"Bearer ")
-        data = await _body(receive)
         method = scope["path"].rpartition("/")[2]
         if not hmac.compare_digest(given, token.encode()):
             status, answer = 401, {"error": "this token does not open the queue: GUERDON_TOKEN must be the queue's own"}
-        elif scope["method"] != "POST" or data is None or method not in CALLS:
+        elif scope["method"] != "POST" or method not in CALLS:
             status, answer = 404, {"error": "there is no such call"}
+        elif (data := await _body(receive)) is None:
+            return
         else:
             status, answer = await _answer(queue, method, data, receive)
         head = [(b"content-type", b"application/json")]

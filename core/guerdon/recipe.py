@@ -342,7 +342,7 @@ class Recipe(Part):
     backend: Backend = Use(ref="auto")
     """What serves the model."""
     adapter: str | None = None
-    """A LoRA adapter to go on from: its folder, or a run, whose newest checkpoint is meant."""
+    """A LoRA adapter to go on from: its folder, or a run, whose best checkpoint is meant, or the only one."""
     data: Data | None = None
     """Rows to train on before any rollout."""
     tasks: Tasks | None = None

@@ -6,11 +6,12 @@ queue's address in GUERDON_QUEUE and its token in GUERDON_TOKEN, which is `guerd
 
 import asyncio
 import contextlib
+import gc
 import logging
 import math
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 from guerdon.errors import GuerdonError
@@ -24,6 +25,9 @@ Roll = Callable[[Lease], Coroutine[Any, Any, Trajectory]]
 
 PATIENCE = 20.0
 """Seconds that a call for work waits at the queue."""
+
+COLLECT = (10_000, 20, 20)
+"""Python's garbage collection while rollouts run: with its usual thresholds it is a third of an agent's CPU time."""
 
 HAND_OVER_SECONDS = 5.0
 """At the end, for what is finished to get to the queue."""
@@ -88,12 +92,15 @@ class RolloutWorker:
             self._watch.close()
             self._watch.enter_context(watchdog(seconds))
             self._watching = seconds
+        if before := self.running.get(lease.key):  # taken away and given again, before this worker heard of the first
+            before.cancel()
         task = asyncio.create_task(self._roll(lease))
         self.running[lease.key] = task
         task.add_done_callback(lambda done: self._end(lease, done))
 
     def _end(self, lease: Lease, task: "asyncio.Task[Trajectory]") -> None:
-        del self.running[lease.key]
+        if self.running.get(lease.key) is task:
+            del self.running[lease.key]
         self._free.set()
         if task.cancelled() or self._broken.done():
             return
@@ -115,12 +122,27 @@ class RolloutWorker:
             del self._outcomes[: len(outcomes)]
 
 
+@contextlib.contextmanager
+def rarely_collecting() -> Iterator[None]:
+    """For the time of many rollouts: garbage is looked for rarely, and not among what was there before."""
+    before = gc.get_threshold()
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT)
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
+        gc.unfreeze()
+
+
 def main() -> None:
     """A worker process, until it is told to end or the engine that started it has gone."""
     from guerdon.worker_process import work
 
     try:
-        work(os.environ["GUERDON_QUEUE"], os.environ["GUERDON_TOKEN"])
+        # out of the environment: an agent's tools, which a model may use to look around, inherit that
+        work(os.environ["GUERDON_QUEUE"], os.environ.pop("GUERDON_TOKEN"))
     except GuerdonError as error:
         sys.exit(f"error: {error}")
 

@@ -75,7 +75,7 @@ def worker(url: str, concurrency: int) -> None:
 
 
 def token_for(url: str) -> str:
-    """The environment's GUERDON_TOKEN."""
-    if not (token := os.environ.get("GUERDON_TOKEN", "")):
+    """GUERDON_TOKEN, taken out of the environment: what agents and rewards start has no use for it."""
+    if not (token := os.environ.pop("GUERDON_TOKEN", "")):
         raise click.UsageError(f"set GUERDON_TOKEN to the token of the queue at {url}: `guerdon serve` prints it")
     return token

@@ -45,5 +45,5 @@ def in_words(seconds: Mapping[str, float]) -> str:
     >>> in_words({"rollout": 61.2, "swap": 0.41, "train": 34.0})
     'swap 0.4 s, roll out 61 s, train 34 s'
     """
-    known = {word: seconds[what] for what, word in WORDS.items() if what in seconds}
+    known = {word: seconds[what] for what, word in WORDS.items() if seconds.get(what, 0.0) >= 0.05}
     return ", ".join(f"{word} {s:.0f} s" if s >= 9.95 else f"{word} {s:.1f} s" for word, s in known.items())

@@ -28,6 +28,7 @@ def traits(
     advice: Target | None = None,
     serves_adapters: bool | None = None,
     single_turn: bool | None = None,
+    reached_at: Target | None = None,
 ) -> Callable[[F], F]:
     """Note on a component's function what is given here.
 
@@ -35,13 +36,15 @@ def traits(
         renamed: Names that its settings had once or have in other libraries, and today's; translated with a note.
         elsewhere: Names that users may expect as settings, and where in the recipe they are; giving one is an error.
         rolls_out: Of a trainer: it asks for rollouts while it trains, so it is given tasks and not rows.
-        preflight: Of a trainer: `(settings, facts) -> notes`, run before anything else is.
+        preflight: Of a trainer or a backend: `(settings, facts) -> notes`, run before anything else is.
         preview: Of a trainer: `(model, rows, settings) -> [PreviewRow]`, rows as it will see them.
         launcher: Of a trainer: `(launch, settings) -> (command, environment)` for many processes.
         advice: Of a trainer: `(log, code, settings, timeout) -> text`, what to change on failure:
             by the end of its log, its exit code (`None` when it took longer than `timeout` seconds).
         serves_adapters: Of a backend: whether it can answer with an adapter that was trained here; true by default.
         single_turn: Of an agent: it asks the model once, without tools.
+        reached_at: Of an executor: `(settings) -> host`, the address at which its workers reach this machine, for the
+            engine to listen at; empty: they are on this machine. Asked where the user gave none.
     """
     given = {name: value for name, value in locals().items() if value is not None}
 

@@ -1,14 +1,9 @@
-"""JSON as it goes over the wire, fast; what the fast library refuses, Python's own writes and reads.
+"""What goes over the wire between agents, gateways and servers: server-sent events, and a field of ours."""
 
-A reply with the token ids and logprobs of 400 tokens is read in 0.3 ms in place of 1.1, and written in 0.1 in place of
-1.8. orjson takes no half of a surrogate pair, which models do sample, no NaN and no number above 64 bits.
-"""
-
-import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
+from guerdon.fastjson import encoded
 
 DONE = b"data: [DONE]\n\n"
 """The last event of a stream."""
@@ -16,28 +11,9 @@ TASK_FIELD = "guerdon_task"
 """The field of a worker's request that tells the engine's gateway whose rollout asks: id, prompt, answer, fields."""
 
 
-def loads(data: bytes) -> Any:
-    """Raises ValueError: it is no JSON, or is nested without end."""
-    try:
-        return orjson.loads(data)
-    except ValueError:
-        try:
-            return json.loads(data)
-        except RecursionError:
-            raise ValueError("nested too deeply") from None
-
-
-def dumps(data: Any) -> bytes:
-    """Raises TypeError or ValueError: it cannot be written."""
-    try:
-        return orjson.dumps(data)
-    except TypeError:
-        return json.dumps(data, separators=(",", ":")).encode()
-
-
 def event(data: Any) -> bytes:
     """A server-sent event."""
-    return b"data: " + dumps(data) + b"\n\n"
+    return b"data: " + encoded(data) + b"\n\n"
 
 
 class Events:

@@ -7,17 +7,19 @@ import asyncio
 import contextlib
 import logging
 import os
+import secrets
 import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import GuerdonError
+from guerdon.errors import AgentError, GuerdonError
 from guerdon.fastjson import dumps, loads
 from guerdon.gateway import Gateway, serve_gateway
 from guerdon.http_endpoint import HttpEndpoint
@@ -29,7 +31,7 @@ from guerdon.recipe import Rollout
 from guerdon.registry import Registry
 from guerdon.resolve import bind_component, takes_task
 from guerdon.rollout import Agent, Attempt, RolloutRunner, open_agent
-from guerdon.rollout_worker import RolloutWorker
+from guerdon.rollout_worker import RolloutWorker, rarely_collecting
 from guerdon.task import Task
 from guerdon.trajectory import Failure, Trajectory
 
@@ -42,6 +44,9 @@ GATHER_SECONDS = 0.004
 
 IDLE_SECONDS = 300.0
 """Then an agent is closed, with its servers: its run is over, it seems."""
+
+LONGEST_REST = 5.0
+"""Of a worker in which an agent does not start; the first is a second, and each is twice the one before."""
 
 END_SECONDS = 8.0
 """For a worker that is told to end, to hand over and to stop its agents; then it is killed."""
@@ -59,11 +64,13 @@ def work(url: str, token: str, concurrency: int = 0) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     log.setLevel(logging.INFO)
     named = (os.environ.get("GUERDON_RUN"), os.environ.get("GUERDON_WORKER"))
-    name = "/".join(filter(None, named)) or f"{socket.gethostname()}-{os.getpid()}"
+    # containers of one host may agree in host and process id
+    name = "/".join(filter(None, named)) or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(2)}"
     concurrency = concurrency or int(os.environ.get("GUERDON_CONCURRENCY") or 16)
     if os.environ.get("GUERDON_ENGINE") == "stdin":
         threading.Thread(target=_end_with_engine, name="engine", daemon=True).start()
-    asyncio.run(_work(url, token, name, concurrency))
+    with rarely_collecting():
+        asyncio.run(_work(url, token, name, concurrency))
 
 
 async def _work(url: str, token: str, name: str, concurrency: int) -> None:
@@ -81,7 +88,8 @@ async def _work(url: str, token: str, name: str, concurrency: int) -> None:
         loop.add_signal_handler(number, end)
     queue = RemoteQueue(url, token)
     try:
-        async with serve_gateway() as gateway, agents_of(gateway, token) as agents:
+        shared = "GUERDON_RUN" not in os.environ
+        async with serve_gateway() as gateway, agents_of(gateway, token, shared) as agents:
             worker = RolloutWorker(
                 queue, agents.roll, name=name, concurrency=concurrency, lease=LEASE_SECONDS, pause=GATHER_SECONDS
             )
@@ -136,20 +144,24 @@ def _end_with_engine() -> None:
 
 @dataclass
 class Agents:
-    """Rolls out leases, each with the agent of its recipe, which is opened once."""
+    """Rolls out leases, each with the agent of its recipe, which is opened once.
+
+    `shared`: there may be workers on the queue that have what this one lacks.
+    """
 
     gateway: Gateway
     token: str
+    shared: bool = False
     _open: dict[str, "_Held"] = field(default_factory=dict)
-    _endpoints: dict[str, HttpEndpoint] = field(default_factory=dict)
+    _false_starts: Counter[str] = field(default_factory=Counter)
 
     async def roll(self, lease: Lease) -> Trajectory:
         """What comes of a lease, whatever happens."""
         attempt = Attempt(Task(**loads(lease.task)), lease.phase, lease.iteration, lease.attempt)
         spec = lease.spec
         try:
-            async with self._agent(spec) as (agent, name):
-                return await self._runner(spec, agent, name).run(attempt, lease.tries)
+            async with self._agent(spec) as (agent, held):
+                return await self._runner(spec, agent, held).run(attempt, lease.tries)
         except GuerdonError as error:
             failure = Failure(error.kind, str(error))
         except Exception as error:
@@ -167,18 +179,12 @@ class Agents:
             tries=lease.tries,
         )
 
-    def _runner(self, spec: Mapping[str, Any], agent: Agent, name: str) -> RolloutRunner:
-        url = spec["url"]
-        if url not in self._endpoints:
-            # no deadline but the rollout's own, and retries are the engine's affair
-            self._endpoints[url] = HttpEndpoint(
-                url, spec["serves"], self.token, timeout=86400, retries=1, token_ids=False, hand_task=True
-            )
+    def _runner(self, spec: Mapping[str, Any], agent: Agent, held: "_Held") -> RolloutRunner:
         settings = Rollout.model_construct(**spec["rollout"])
         return RolloutRunner(
             agent,
-            name,
-            self._endpoints[url],
+            held.name,
+            held.endpoint,
             self.gateway,
             settings,
             spec["sampling"],
@@ -188,21 +194,33 @@ class Agents:
         )
 
     @asynccontextmanager
-    async def _agent(self, spec: Mapping[str, Any]) -> AsyncIterator[tuple[Agent, str]]:
-        """The agent of a spec, with its name; those that have not been used for long are closed."""
-        key = dumps([spec["folder"], spec["recipe"]])
-        held = self._open.get(key) or self._open.setdefault(key, _Held(spec))
+    async def _agent(self, spec: Mapping[str, Any]) -> AsyncIterator[tuple[Agent, "_Held"]]:
+        """The agent of a spec, an engine's own, whose code may have been edited since the last one; and what goes
+        with it. Those that have not been used for long are closed."""
+        key = dumps([spec["url"], spec["folder"], spec["recipe"]])
+        held = self._open.get(key) or self._open.setdefault(key, _Held(spec, self.token))
         held.used += 1
         try:
-            for other in [k for k, h in self._open.items() if not h.used and time.monotonic() - h.last > IDLE_SECONDS]:
-                await self._open.pop(other).close()
+            idle = [k for k, h in self._open.items() if not h.used and time.monotonic() - h.last > IDLE_SECONDS]
+            for other in [self._open.pop(k) for k in idle]:  # at once: others look here while one is closed
+                await other.close()
             try:
                 agent = await asyncio.shield(held.agent)
-            except Exception:
-                if self._open.get(key) is held:
+            except Exception as error:
+                first = self._open.get(key) is held
+                if first:
                     del self._open[key]  # the next lease tries again
-                raise
-            yield agent, held.name
+                if not self.shared:
+                    raise
+                where = f"on {socket.gethostname()}, process {os.getpid()}"
+                if first:
+                    log.warning("the agent does not start %s: %s", where, error)
+                    self._false_starts[key] += 1
+                # a worker that lacks something must not be the fastest, and fail all that others could do
+                await asyncio.sleep(min(LONGEST_REST, 2.0 ** (self._false_starts[key] - 1)))
+                raise AgentError(f"the agent does not start {where}: {error}", kind="agent_start") from None
+            self._false_starts.pop(key, None)
+            yield agent, held
         finally:
             held.used -= 1
             held.last = time.monotonic()
@@ -210,15 +228,17 @@ class Agents:
     async def aclose(self) -> None:
         for held in self._open.values():
             await held.close()
-        for endpoint in self._endpoints.values():
-            await endpoint.aclose()
 
 
 class _Held:
-    """An agent, opened and closed in one asyncio task, as its context managers may ask."""
+    """An agent, opened and closed in one asyncio task, as its context managers may ask, and its way to the model."""
 
-    def __init__(self, spec: Mapping[str, Any]) -> None:
+    def __init__(self, spec: Mapping[str, Any], token: str) -> None:
         self.name = ""
+        # no deadline but the rollout's own, and retries are the engine's affair
+        self.endpoint = HttpEndpoint(
+            spec["url"], spec["serves"], token, timeout=86400, retries=1, token_ids=False, hand_task=True
+        )
         self.used = 0
         self.last = time.monotonic()
         self.agent: asyncio.Future[Agent] = asyncio.get_running_loop().create_future()
@@ -235,21 +255,24 @@ class _Held:
             async with open_agent(bound) as agent:
                 self.agent.set_result(agent)
                 await self._over.wait()
-        except Exception as error:
+        except (Exception, SystemExit, asyncio.CancelledError) as error:  # libraries raise those too
+            said = f"{type(error).__name__}: {error}"
             if self.agent.done():
-                log.warning("an agent did not end well: %s: %s", type(error).__name__, error)
+                log.warning("an agent did not end well: %s", said)
             else:
-                self.agent.set_exception(error)
+                failed = error if isinstance(error, Exception) else AgentError(said)
+                self.agent.set_exception(failed)
                 self.agent.exception()  # it is told by those who wait for it
 
     async def close(self) -> None:
         self._over.set()
         await asyncio.wait([self._task])
+        await self.endpoint.aclose()
 
 
 @asynccontextmanager
-async def agents_of(gateway: Gateway, token: str) -> AsyncIterator[Agents]:
-    agents = Agents(gateway, token)
+async def agents_of(gateway: Gateway, token: str, shared: bool = False) -> AsyncIterator[Agents]:
+    agents = Agents(gateway, token, shared)
     try:
         yield agents
     finally:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from guerdon.queue_server import queue_app
 from guerdon.resolve import Bound, Plan
 from guerdon.rollout import entered
 from guerdon.store import Run
+from guerdon.traits import attribute
 
 LOOPBACK = "127.0.0.1"
 
@@ -54,17 +54,30 @@ class Workplace:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
 
+def identity(run: Run) -> str:
+    """A run among those that share a queue, from many machines."""
+    return f"{run.id}@{run.info['created']:.3f}"
+
+
+def _reached_at(executor: Bound | None) -> str:
+    target = getattr(executor.function, "reached_at", "") if executor else ""
+    return str(attribute(target)(executor.settings)) if executor and target else ""
+
+
 @asynccontextmanager
-async def workplace(plan: Plan, run: Run, server: str = "", host: str = "") -> AsyncIterator[Workplace]:
+async def workplace(
+    plan: Plan, run: Run, server: str = "", token: str = "", host: str = ""
+) -> AsyncIterator[Workplace]:
     """The place that the recipe's `rollout` asks for.
 
-    `server` is the address of a `guerdon serve`, `host` the address at which workers reach the engine.
+    `server` is the address of a `guerdon serve`, `token` opens it, `host` is where workers reach the engine.
 
     Raises:
         GuerdonError: the server is not there, or refuses the token.
     """
     count = plan.recipe.rollout.workers
-    token = os.environ.get("GUERDON_TOKEN", "") if server else secrets.token_urlsafe(24)
+    host = host or (_reached_at(plan.executor) if count else "") or LOOPBACK
+    token = token or secrets.token_urlsafe(24)
     async with contextlib.AsyncExitStack() as stack:
         if not server and not count:
             queue: Any = LocalQueue(Queue())
@@ -75,20 +88,20 @@ async def workplace(plan: Plan, run: Run, server: str = "", host: str = "") -> A
             queue = RemoteQueue(server, token)
             stack.push_async_callback(queue.aclose)
             await queue.check()
-            gateway = await stack.enter_async_context(serve_gateway(host=host or LOOPBACK, token=token))
+            gateway = await stack.enter_async_context(serve_gateway(host=host, token=token))
         else:
             local = Queue(run.folder / "queue.db")
             local.release_all()
             queue = LocalQueue(local)
             stack.push_async_callback(queue.aclose)
             more = {"/queue": queue_app(queue, token)}
-            gateway = await stack.enter_async_context(serve_gateway(host=host or LOOPBACK, token=token, more=more))
+            gateway = await stack.enter_async_context(serve_gateway(host=host, token=token, more=more))
             stack.callback(queue.hurry)
             server = gateway.base_url.removesuffix("/v1")
         env = {
             "GUERDON_QUEUE": server,
             "GUERDON_TOKEN": token,
-            "GUERDON_RUN": run.id,
+            "GUERDON_RUN": identity(run),
             "GUERDON_CONCURRENCY": str(plan.recipe.rollout.concurrency),
         }
         start = WorkerStart(server, token, count, env, run.folder / "logs")

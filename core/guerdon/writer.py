@@ -94,10 +94,13 @@ class Writer:
         self._db = self._db or _open(self.path)
         with self.path.with_name(f".{self.path.name}.lock").open("w") as turn:
             fcntl.flock(turn, fcntl.LOCK_EX)
-            with self._db:
-                self._db.execute("begin immediate")
-                for write in group:
-                    self._db.executemany(write.statement, write.rows)
+            try:
+                with self._db:
+                    self._db.execute("begin immediate")
+                    for write in group:
+                        self._db.executemany(write.statement, write.rows)
+            finally:
+                fcntl.flock(turn, fcntl.LOCK_UN)  # closing it is not enough: a process forked meanwhile has it too
 
 
 def _tell_all(writes: Sequence[_Write]) -> None:

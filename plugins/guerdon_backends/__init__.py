@@ -10,7 +10,7 @@ def register_backends(register: Callable[..., None]) -> None:
     register("auto", "guerdon_backends.auto:auto")
     register("openai", "guerdon_backends.openai_backend:openai")
     register("transformers", "guerdon_backends.embedded:transformers", extra="train")
-    register("vllm", "guerdon_backends.vllm_server:vllm", extra="vllm")
+    register("vllm", "guerdon_backends.vllm_server:vllm")
     register("demonstrations", "guerdon_backends.demonstrations:demonstrations")
 
 

@@ -94,10 +94,13 @@ class Prompts:
 
 
 def keys(messages: Iterable[Message]) -> Iterator[tuple[int, bytes]]:
-    """Of each assistant message: its index, and a digest of the conversation up to and with it."""
+    """Of each assistant message: its index, and a digest of the conversation up to and with it.
+
+    Some frameworks write the arguments of a call anew: what counts is what they say.
+    """
     digest = hashlib.sha256()
     for i, message in enumerate(messages):
-        digest.update(json.dumps(message, sort_keys=True).encode() + b"\n")
+        digest.update(json.dumps(with_parsed_arguments(message), sort_keys=True).encode() + b"\n")
         if message["role"] == "assistant":
             yield i, digest.digest()
 

@@ -3,14 +3,13 @@
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Literal
 
 from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
 
+from guerdon.logs import server_log
 from guerdon.policy import Endpoint
 
 
@@ -46,8 +45,7 @@ async def transformers(
     # passive: threads that spin while they wait make torch ten times slower on a shared machine
     quiet = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive"}
     env = {key: os.environ.get(key, value) for key, value in quiet.items()} | {"HF_HUB_OFFLINE": "1"}
-    with tempfile.TemporaryDirectory(prefix="guerdon-server-") as scratch:
-        log_file = Path(scratch) / "server.log"
+    with server_log("transformers") as log_file:
         endpoint = LocalEndpoint(name, command, log_file=log_file, start_timeout=start_timeout, env=env)
         try:
             await endpoint.start()

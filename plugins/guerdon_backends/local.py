@@ -2,16 +2,13 @@
 
 import asyncio
 import contextlib
-import itertools
 import logging
 import os
 import re
 import signal
 import socket
-import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -254,23 +251,6 @@ def _members(group: int) -> Iterator[int]:
             state, _, its_group = file.read_text(errors="replace").rpartition(")")[2].split()[:3]
             if int(its_group) == group and state != "Z":
                 yield int(file.parent.name)
-
-
-@contextmanager
-def server_log(kind: str) -> Iterator[Path]:
-    """A new file for a server's log: in the run's logs folder (GUERDON_LOGS), where it stays, or a temporary one."""
-    if logs := os.environ.get("GUERDON_LOGS"):
-        folder = Path(logs)
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count(1):
-            with contextlib.suppress(FileExistsError):
-                file = folder / f"{kind}-{number}.log"
-                file.touch(exist_ok=False)
-                break
-        yield file
-        return
-    with tempfile.TemporaryDirectory(prefix=f"guerdon-{kind}-") as scratch:
-        yield Path(scratch) / f"{kind}.log"
 
 
 def served_name(model: str, folder: str) -> str:

@@ -22,13 +22,18 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from guerdon.errors import BackendError
+from guerdon.logs import server_log
 from guerdon.policy import Endpoint
+from guerdon.training import Facts
+from guerdon.traits import traits
 
 OURS = ("model", "host", "port", "served-model-name", "api-key", "uds")
 """Flags that `options` may not hold."""
 KEY_ENV = "VLLM_API_KEY"
+LACKS = "Backend vllm needs {}. Take backend: transformers."
 
 
+@traits(preflight="guerdon_backends.vllm_server:preflight")
 @asynccontextmanager
 async def vllm(
     model: str,
@@ -79,7 +84,7 @@ async def vllm(
             else "is for a server that runs: give `url`"
         )
         raise BackendError(f"The vllm setting {refused[0]!r} {why}.", kind="settings")
-    from guerdon_backends.local import SleepyEndpoint, served_name, server_log
+    from guerdon_backends.local import SleepyEndpoint, served_name
     from guerdon_backends.models import local_folder
     from guerdon_backends.running import KEPT, running
 
@@ -89,7 +94,7 @@ async def vllm(
             yield one
         return
     if lacks := unusable():
-        raise BackendError(f"Backend vllm needs {lacks}. Take backend: transformers.", kind="no_vllm")
+        raise BackendError(LACKS.format(lacks), kind="no_vllm")
     folder = await asyncio.to_thread(local_folder, model)
     name = served_name(model, folder)
     flags = {
@@ -141,6 +146,18 @@ async def vllm(
             yield endpoint
         finally:
             await endpoint.stop()
+
+
+def preflight(settings: Mapping[str, Any], facts: Facts) -> list[str]:
+    """That a server cannot be started here: an error, or a note where only the recipe is checked.
+
+    Raises:
+        BackendError: there is no GPU or no vLLM.
+    """
+    lacks = "" if settings["url"] else unusable()
+    if lacks and not facts.checking:
+        raise BackendError(LACKS.format(lacks), kind="no_vllm")
+    return [f"backend vllm needs {lacks}, which is not here"] if lacks else []
 
 
 def unusable() -> str:

@@ -30,7 +30,7 @@ async def processes(start: WorkerStart) -> AsyncIterator[None]:
     """Runs rollout workers as processes of this machine, and starts those that die again."""
     try:
         async with asyncio.TaskGroup() as group:
-            kept = [group.create_task(_keep(start, f"worker-{i}")) for i in range(1, start.count + 1)]
+            kept = [group.create_task(keep(start, f"worker-{i}")) for i in range(1, start.count + 1)]
             try:
                 yield
             finally:
@@ -40,7 +40,7 @@ async def processes(start: WorkerStart) -> AsyncIterator[None]:
         raise errors.exceptions[0] from None
 
 
-async def _keep(start: WorkerStart, name: str) -> None:
+async def keep(start: WorkerStart, name: str) -> None:
     """Keep one worker running, until this is cancelled."""
     false_starts = 0
     log_file = (start.logs or Path.cwd()) / f"{name}.log"

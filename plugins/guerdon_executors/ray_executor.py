@@ -23,7 +23,8 @@ from pydantic import PositiveFloat
 
 from guerdon.errors import AgentError, GuerdonError
 from guerdon.executors import WorkerStart
-from guerdon_executors.processes import GRACE_SECONDS, _keep
+from guerdon.traits import traits
+from guerdon_executors.processes import GRACE_SECONDS, keep
 
 log = logging.getLogger("guerdon")
 
@@ -31,6 +32,7 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 """Nothing is sent to Ray's makers, and a task that asks for no GPU is not cut off from them."""
 
 
+@traits(reached_at="guerdon_executors.ray_executor:reached_at")
 @asynccontextmanager
 async def ray(
     start: WorkerStart,
@@ -57,12 +59,12 @@ async def ray(
     try:
         if connecting:
             await asyncio.shield(connecting)
-        keep = library.remote(num_cpus=cpus, max_retries=-1, runtime_env=runtime_env, scheduling_strategy="SPREAD")(
+        remote = library.remote(num_cpus=cpus, max_retries=-1, runtime_env=runtime_env, scheduling_strategy="SPREAD")(
             _kept
         )
         _say_if_too_few(library.cluster_resources().get("CPU", 0), cpus, start.count)
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_watched(keep, start, f"worker-{i}")) for i in range(1, start.count + 1)]
+            tasks = [group.create_task(_watched(remote, start, f"worker-{i}")) for i in range(1, start.count + 1)]
             try:
                 yield
             finally:
@@ -117,11 +119,11 @@ def _say_if_too_few(there: float, cpus: float, count: int) -> None:
         )
 
 
-async def _watched(keep: Any, start: WorkerStart, name: str) -> None:
+async def _watched(remote: Any, start: WorkerStart, name: str) -> None:
     """A worker's task, until this is cancelled."""
     import ray as library
 
-    ref = keep.remote(start, name)
+    ref = remote.remote(start, name)
     waiting = asyncio.ensure_future(_result(ref))
     try:
         await asyncio.shield(waiting)  # Ray's client does not like its futures cancelled
@@ -147,7 +149,7 @@ def _kept(start: WorkerStart, name: str) -> None:
     """On a machine of the cluster: keep a worker running until Ray cancels this, by an interrupt."""
 
     async def main() -> None:
-        task = asyncio.ensure_future(_keep(replace(start, logs=logs), name))
+        task = asyncio.ensure_future(keep(replace(start, logs=logs), name))
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, task.cancel)
         with contextlib.suppress(asyncio.CancelledError):
             await task
@@ -175,6 +177,3 @@ def reached_at(settings: Mapping[str, Any]) -> str:
             f"The address at which Ray's workers reach this machine is not to be seen ({error}): give it as --host.",
             kind="workers",
         ) from None
-
-
-ray.reached_at = reached_at  # type: ignore[attr-defined]

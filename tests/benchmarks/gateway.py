@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import aiohttp
 from table import table
 
+from guerdon.fastjson import encoded, loads
 from guerdon.gateway import serve_gateway
 from guerdon.http_endpoint import HttpEndpoint
 from guerdon.recorder import Recorder
 from guerdon.task import Task
-from guerdon.wire import dumps, event, loads
+from guerdon.wire import event
 
 PROMPT_TOKENS = 300
 TASK = Task("1", "What is 17 * 23?", "391")
@@ -66,7 +67,7 @@ def replies(tokens: int) -> dict[str, bytes]:
 
     whole = {**head, "object": "chat.completion", "choices": [choice(slice(None), "message", "stop")], "usage": usage,
              "prompt_token_ids": list(range(PROMPT_TOKENS))}  # fmt: skip
-    found = {"whole": dumps(whole)}
+    found = {"whole": encoded(whole)}
     for way, size in ((WAYS[1], -(-tokens // 4)), (WAYS[2], 1)):
         starts = range(0, tokens, size)
         chunks: list[dict[str, Any]] = [
@@ -121,7 +122,7 @@ async def run_gateway(upstream: str) -> None:
     async def spent(scope: Any, receive: Any, send: Any) -> None:
         recorder.turns.clear()
         await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": dumps(cpu())})
+        await send({"type": "http.response.body", "body": encoded(cpu())})
 
     endpoint = HttpEndpoint(upstream, "mock", "key", timeout=60, retries=0, token_ids=True)
     async with serve_gateway(more={"/cpu": spent}) as gateway:
@@ -150,7 +151,7 @@ def child(*args: object) -> Iterator[list[str]]:
 
 async def load(url: str, key: str, way: str, calls: int, at_once: int, extra: dict[str, Any]) -> float:
     """Make the calls; this process's CPU seconds."""
-    body = dumps(
+    body = encoded(
         {"model": "m", "messages": MESSAGES, "temperature": 0.5, "stream": way != "whole", "user": way, **extra}
     )
     headers = {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}

@@ -1,0 +1,286 @@
+"""Where rollouts meet what is not theirs: other callers' mistakes, forked processes, proxies, edited files."""
+
+import asyncio
+import os
+import resource
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import chat_server
+import pytest
+from chat_server import adds
+
+from guerdon import worker_process
+from guerdon.gateway import Gateway
+from guerdon.http_endpoint import HttpEndpoint
+from guerdon.local_queue import LocalQueue
+from guerdon.queue import Item, Lease, Outcome, Queue
+from guerdon.queue_server import queue_app
+from guerdon.retries import worth_another_try
+from guerdon.rollout_worker import RolloutWorker
+from guerdon.store import Run
+from guerdon.task import Task
+from guerdon.trajectory import Trajectory
+from guerdon.worker_process import agents_of
+from guerdon_agents.stdio_session import StdioSession
+
+SPEC = {"rollout": {"tries": 3, "timeout": 60}}
+
+
+def items(*names: str) -> list[Item]:
+    return [Item(name, "{}", "train", 1, 0, 60.0) for name in names]
+
+
+def test_a_call_that_the_queue_cannot_do_is_no_others_affair(tmp_path: Path) -> None:
+    async def run() -> None:
+        queue = LocalQueue(Queue(tmp_path / "queue.db"))
+        await queue.put("s", SPEC, items("a", "b"))
+        good, bad = await queue.lease("w", 2, 60)
+        calls = [queue.finish("w", [Outcome(good.key, "", "1")]), queue.finish("w", [Outcome(bad.key, "", "\ud800")])]
+        done, failed = await asyncio.gather(*calls, return_exceptions=True)
+        assert done is None and isinstance(failed, UnicodeEncodeError)
+        assert [r.id for r in await queue.results("s", 0)] == ["a"]
+        await queue.aclose()
+
+    asyncio.run(run())
+
+
+def test_nothing_is_acknowledged_after_a_commit_that_failed(tmp_path: Path) -> None:
+    queue = Queue(tmp_path / "queue.db")
+    queue._db.executescript(
+        "pragma foreign_keys = on; create table a (id integer primary key);"
+        "create table b (a references a deferrable initially deferred)"
+    )
+    with pytest.raises(sqlite3.IntegrityError), queue.transaction():
+        queue._db.execute("insert into b values (1)")  # which only the commit finds wrong
+    queue.put("s", SPEC, items("a"))
+    assert Queue(tmp_path / "queue.db").counts("s")["queued"] == 1
+
+
+def test_nothing_is_read_for_those_without_the_token() -> None:
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was read")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/queue/put", "headers": [(b"authorization", b"Bearer no")]}
+    asyncio.run(queue_app(LocalQueue(Queue()), "the-token")(scope, receive, send))
+    assert sent[0]["status"] == 401
+
+
+def test_a_rollout_that_is_given_again_to_the_worker_that_has_it(tmp_path: Path) -> None:
+    """The engine is stopped and goes on, sooner than the worker hears of it."""
+    began, ended = list[int](), list[int]()
+
+    async def roll(lease: Lease) -> Trajectory:
+        began.append(len(began))
+        number = began[-1]
+        try:
+            if number == 0:
+                await asyncio.sleep(60)
+        finally:
+            ended.append(number)
+        return Trajectory("a", "t", "train", 1, 0, "", "", completion="yes")
+
+    async def run() -> None:
+        complaints: list[Any] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+        queue = LocalQueue(Queue(tmp_path / "queue.db"))
+        worker = RolloutWorker(queue, roll, name="w", concurrency=2, lease=60)
+        working = asyncio.create_task(worker.run())
+        await queue.put("s", SPEC, items("a"))
+        while not began:
+            await asyncio.sleep(0.01)
+        await queue.cancel("s")
+        await queue.put("s", SPEC, items("a"))
+        assert [r.id for r in await queue.results("s", 0, wait=10)] == ["a"]
+        while len(ended) < 2:
+            await asyncio.sleep(0.01)
+        working.cancel()
+        await asyncio.wait([working])
+        await queue.aclose()
+        assert not complaints and not worker.running
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+AGENT = """\
+import asyncio, sys
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+@asynccontextmanager
+async def agent(*, number: int = 0):
+    "Says which text its file had; slow to close."
+    async def roll(task, policy):
+        return "first"
+    yield roll
+    await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def leaves(*, number: int = 0):
+    "Raises what is no Exception."
+    raise asyncio.CancelledError
+    yield
+"""
+
+
+def lease_of(folder: Path, agent: Any, url: str = "http://127.0.0.1:9/v1") -> Lease:
+    import yaml
+
+    own = {"model": "-", "tasks": {"path": "-"}, "rewards": ["-"], "agent": agent}
+    spec = {
+        "recipe": yaml.safe_dump(own),
+        "folder": str(folder),
+        "model": "m",
+        "serves": "m",
+        "sampling": {},
+        "expose": [],
+        "url": url,
+        "rollout": {"tries": 3, "timeout": 20.0},
+    }
+    return Lease(spec, 1, "s", "a", '{"id": "t", "prompt": "?"}', "train", 1, 0, 1)
+
+
+def completions(folder: Path, monkeypatch: pytest.MonkeyPatch, *rounds: list[Lease]) -> list[list[Any]]:
+    """What comes of leases, of each round's at once; no agent is kept for longer than it is used."""
+    monkeypatch.setattr(worker_process, "IDLE_SECONDS", -1.0)
+
+    async def run() -> list[list[Any]]:
+        done = []
+        async with agents_of(Gateway(), "the-token") as agents:
+            for leases in rounds:
+                found = await asyncio.gather(*map(agents.roll, leases))
+                done.append([t.completion or (t.failure and t.failure.message) for t in found])
+        return done
+
+    return asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_agents_that_nobody_uses_are_closed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parts.py").write_text(AGENT)
+    first, second, third, fourth = (lease_of(tmp_path, {"./parts.py:agent": {"number": i}}) for i in range(4))
+    assert completions(tmp_path, monkeypatch, [first, second], [third, fourth]) == [["first"] * 2] * 2
+
+
+def test_an_agent_that_is_edited_between_two_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "parts.py"
+    file.write_text(AGENT)
+    monkeypatch.setattr(worker_process, "IDLE_SECONDS", 300.0)
+
+    async def run() -> None:
+        async with agents_of(Gateway(), "the-token") as agents:
+            assert (await agents.roll(lease_of(tmp_path, "./parts.py:agent"))).completion == "first"
+            file.write_text(AGENT.replace('"first"', '"second"'))
+            os.utime(file, ns=(1, 1))
+            next_engine = lease_of(tmp_path, "./parts.py:agent", "http://127.0.0.1:10/v1")
+            assert (await agents.roll(next_engine)).completion == "second"
+
+    asyncio.run(run())
+
+
+def test_an_agent_that_is_cancelled_as_it_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "parts.py").write_text(AGENT)
+    ((said,),) = completions(tmp_path, monkeypatch, [lease_of(tmp_path, "./parts.py:leaves")])
+    assert "CancelledError" in said
+
+
+def test_a_worker_that_lacks_something_leaves_the_work_to_others(tmp_path: Path) -> None:
+    async def run() -> None:
+        async with agents_of(Gateway(), "the-token", shared=True) as agents:
+            started = time.monotonic()
+            for rest in (1.0, 2.0):
+                done = await asyncio.gather(*(agents.roll(lease_of(tmp_path, "./not_here.py:agent")) for _ in range(3)))
+                for trajectory in done:
+                    assert trajectory.failure and worth_another_try(trajectory.failure.kind)
+                    assert "not_here.py" in trajectory.failure.message and "process" in trajectory.failure.message
+                assert time.monotonic() - started >= rest
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+def test_hundreds_of_connections_are_not_too_many_files() -> None:
+    """A shell's usual limit is 1024, of which each rollout has two or three."""
+    code = """
+import asyncio, resource
+from guerdon.gateway import serve_gateway
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+
+async def main():
+    async with serve_gateway():
+        print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
+
+asyncio.run(main())
+"""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert int(ran.stdout) == (65536 if hard < 0 else min(hard, 65536))
+
+
+def test_a_process_that_is_forked_in_a_write_does_not_hold_up_the_next(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "r", "", {})
+    heirs: list[subprocess.Popen[bytes]] = []
+
+    def fork() -> int:
+        for fd in Path("/proc/self/fd").iterdir():
+            if str(fd.resolve()).endswith(".store.db.lock"):
+                heirs.append(subprocess.Popen(["sleep", "30"], pass_fds=[int(fd.name)]))
+        return 1
+
+    try:
+        run.log("s", 1, {})
+        assert run._writer._db
+        run._writer._db.create_function("fork", 0, fork)
+        run._writer.write("insert into metrics (at, stage, step, data) values (fork(), ?, 2, '{}')", [("s",)])
+        assert len(heirs) == 1
+        started = time.monotonic()
+        run.log("s", 3, {})
+        assert time.monotonic() - started < 10 and len(run.metrics()) == 3
+    finally:
+        for heir in heirs:
+            heir.kill()
+            heir.wait()
+    run.close()
+
+
+def test_what_a_tool_servers_wrapper_leaves_behind_ends_with_it(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    script = f"sleep 300 & echo $! > {pid}; exec {sys.executable} -m guerdon_agents.calculator"
+
+    async def run() -> None:
+        async with StdioSession("sh", ["-c", script], {"PYTHONPATH": os.environ.get("PYTHONPATH", "")}) as session:
+            assert await session.list_tools()
+
+    asyncio.run(run())
+    state = Path(f"/proc/{pid.read_text().strip()}/stat")
+    deadline = time.monotonic() + 5
+    while state.exists() and state.read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline, "it is still there"
+        time.sleep(0.02)
+
+
+def test_servers_of_this_machine_are_not_asked_through_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+
+    async def ask(url: str) -> str:
+        endpoint = HttpEndpoint(url, "m", "", timeout=10, retries=0, token_ids=False)
+        body = {"messages": [{"role": "user", "content": "What is 1 + 1?"}]}
+        try:
+            reply = await endpoint.complete(body, Task("t", "?"))
+            return str(reply["choices"][0]["message"]["content"])
+        finally:
+            await endpoint.aclose()
+
+    with chat_server.serve(adds) as server:
+        assert "2" in asyncio.run(ask(server.base_url))
