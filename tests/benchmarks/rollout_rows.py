@@ -104,16 +104,19 @@ async def guerdon(url: str, agent: str) -> AsyncIterator[One]:
     from guerdon.gateway import serve_gateway
     from guerdon.recipe import Rollout
     from guerdon.rollout import Attempt, RolloutRunner
+    from guerdon.rollout_worker import rarely_collecting
     from guerdon.task import Task
     from guerdon_agents import math_agent, tool_agent
     from guerdon_backends.openai_backend import openai
 
     opened: Any = {"math": math_agent.math_agent, "tool": tool_agent.tool_agent}[agent]
     async with (
+        contextlib.AsyncExitStack() as stack,
         serve_gateway() as gateway,
         openai("mock", base_url=url, token_ids=True) as endpoint,
         opened(instructions=INSTRUCTIONS) as rollout,
     ):
+        stack.enter_context(rarely_collecting())
         runner = RolloutRunner(rollout, agent, endpoint, gateway, Rollout(), {"temperature": 1.0}, "mock")
 
         async def one() -> str:
