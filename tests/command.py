@@ -21,6 +21,23 @@ from guerdon.cli import main
 from guerdon.store import Run, list_runs
 from guerdon.trajectory import Trajectory
 
+BACKEND = """\
+from contextlib import asynccontextmanager
+from guerdon_backends.openai_backend import openai
+
+@asynccontextmanager
+async def backend(model, *, base_url: str):
+    "A server that takes adapters: it calls the model by the adapter's name."
+    async with openai(model, base_url=base_url) as endpoint:
+        async def load_adapter(path):
+            endpoint.model = path.name if path else model
+        async def nothing():
+            pass
+        endpoint.load_adapter, endpoint.sleep, endpoint.wake = load_adapter, nothing, nothing
+        yield endpoint
+"""
+"""For a file of a recipe's parts; the server itself is a `chat_server`."""
+
 
 @dataclass(frozen=True)
 class Ran:

@@ -296,14 +296,70 @@ def test_a_call_has_a_deadline() -> None:
     serve(test)
 
 
+def test_what_comes_together_is_handed_on_together_up_to_an_error() -> None:
+    parts = [b"data: " + json.dumps(part).encode() + b"\n\n" for part in streamed()]
+    error = b'data: {"error": {"message": "out of memory"}}\n\n'
+    read, left, came = asyncio.Event(), asyncio.Event(), list[list[dict[str, Any]]]()
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n")
+        for piece in (parts[0], b"".join(parts[1:4]) + parts[4][:9], parts[4][9:] + error):
+            writer.write(piece)
+            await read.wait()  # each is a piece of its own
+            read.clear()
+        writer.close()
+        left.set()
+
+    async def run() -> None:
+        async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+            port = listening.sockets[0].getsockname()[1]
+            remote = HttpEndpoint(f"http://127.0.0.1:{port}/v1", "real", "key", timeout=5, retries=0, token_ids=True)
+            with pytest.raises(BackendError, match="out of memory"):
+                async for chunks in remote.batches({"messages": []}, TASK):
+                    came.append(chunks)
+                    read.set()
+            read.set()
+            await left.wait()
+            await remote.aclose()
+
+    asyncio.run(run())
+    assert came == [streamed()[:1], streamed()[1:4], streamed()[4:5]]
+
+
+@pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\ndata: "])
+def test_a_server_that_falls_silent_is_given_up(said: bytes) -> None:
+    left = asyncio.Semaphore(0)
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(said)
+        await reader.read()  # until the client hangs up
+        writer.close()
+        left.release()
+
+    async def run() -> None:
+        async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+            remote = HttpEndpoint(url, "real", "key", timeout=0.3, retries=3, token_ids=True)
+            for answer in (remote.raw({"messages": [], "stream": True}, TASK), remote.batches({"messages": []}, TASK)):
+                with pytest.raises(BackendError, match=r"No answer from .* within 0\.3 s") as caught:
+                    async for _ in answer:
+                        pass
+                assert caught.value.kind == "timeout"
+                await left.acquire()
+            await remote.aclose()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_client_that_hangs_up_and_a_rollout_that_is_over_end_what_they_asked(stream: bool) -> None:
     async def test(gateway: Gateway) -> None:
         endpoint = Endpoint(pause=60)
         with gateway.recorder(endpoint, TASK, {}) as policy:
             with suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await ask(policy, messages=[user("a")], stream=stream)
+                async with asyncio.timeout(0.5):
+                    await ask(policy, messages=[user("a" * 300_000)], stream=stream)  # the server reads it in parts
             while not endpoint.cut:
                 await asyncio.sleep(0.01)
             late = asyncio.create_task(ask(policy, messages=[user("b")], stream=stream))

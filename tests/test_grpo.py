@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import byte_tokenizer, save_model
 
 from guerdon.errors import TrainingError
 from guerdon.settings import SettingError
@@ -33,35 +34,8 @@ TOOL = "<tool>7<|im_end|><assistant>"
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random model of two thin layers, one token a byte."""
-    import torch
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bare = Tokenizer(models.BPE(vocab=letters, merges=[]))
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    tokenizer.chat_template = TEMPLATE
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny")
-    end = tokenizer.eos_token_id
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        max_position_embeddings=256,
-        initializer_range=0.3,
-        bos_token_id=None,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    sizes = {"max_position_embeddings": 256, "initializer_range": 0.3}
+    return save_model(tmp_path_factory.mktemp("tiny"), byte_tokenizer(template=TEMPLATE), **sizes)
 
 
 @dataclass

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 HEAVY = [
     *("torch", "transformers", "trl", "peft", "datasets", "pyarrow", "sympy", "flint", "openai", "agents", "mcp"),
-    *("pydantic", "httpx", "rich", "uvicorn", "starlette", "yaml", "numpy", "asyncio"),
+    *("pydantic", "httpx", "rich", "uvicorn", "uvloop", "starlette", "yaml", "numpy", "asyncio"),
 ]
 PROBE = """
 import json, resource, sys

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from tiny import byte_tokenizer, save_model
 
 from guerdon.errors import TrainingError
 from guerdon.plugins import Plugins
@@ -18,7 +19,8 @@ from guerdon.recipe import Launch
 from guerdon.registry import Registry, load
 from guerdon.resolve import Bound
 from guerdon.settings import SettingError, validate
-from guerdon.training import TrainingJob, train
+from guerdon.trainer_run import train
+from guerdon.training import TrainingJob
 from guerdon_trainers.launcher import CONFIGS, launcher
 
 TINY = {"learning_rate": 1e-2, "lora_rank": 4, "threads": 1, "max_steps": 3, "gradient_accumulation": 1}
@@ -52,19 +54,8 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """A random model of two thin layers, and a tokenizer of few words."""
-    torch = pytest.importorskip("torch")
-    from tokenizers import Tokenizer, models
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    LlamaForCausalLM(LlamaConfig(vocab_size=64, **sizes)).save_pretrained(tmp_path / "model")
-    words = Tokenizer(models.WordLevel({"<unk>": 0, "</s>": 1, **{f"w{i}": i for i in range(2, 64)}}, "<unk>"))
-    PreTrainedTokenizerFast(tokenizer_object=words, eos_token="</s>", pad_token="</s>").save_pretrained(
-        tmp_path / "model"
-    )
-    return tmp_path / "model"
+    pytest.importorskip("torch")
+    return Path(save_model(tmp_path / "model", byte_tokenizer()))
 
 
 def order(model: Path, folder: Path) -> dict[str, Any]:

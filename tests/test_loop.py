@@ -11,7 +11,7 @@ from typing import Any
 import chat_server
 import pytest
 from chat_server import ChatServer
-from command import Ran, additions, guerdon, last_run, trajectories, write_recipe
+from command import BACKEND, Ran, additions, guerdon, last_run, trajectories, write_recipe
 
 from guerdon.checkpoints import kept_checkpoint
 from guerdon.choice import choose
@@ -21,27 +21,16 @@ from guerdon.rows import training_rows
 from guerdon.store import list_runs
 from guerdon.trajectory import Failure, Trajectory, Turn
 
-PARTS = """\
-from contextlib import asynccontextmanager
-from guerdon_backends.openai_backend import openai
-
-@asynccontextmanager
-async def backend(model, *, base_url: str):
-    "A server that takes adapters: it calls the model by the adapter's name."
-    async with openai(model, base_url=base_url) as endpoint:
-        async def load_adapter(path):
-            endpoint.model = path.name if path else model
-        async def nothing():
-            pass
-        endpoint.load_adapter, endpoint.sleep, endpoint.wake = load_adapter, nothing, nothing
-        yield endpoint
-
+PARTS = (
+    BACKEND
+    + """\
 def trainer(job):
     job.log(1, 1, {"loss": 1.0})
     job.output.mkdir()
     (job.output / "adapter_config.json").write_text('{"base_model_name_or_path": "fake"}')
     (job.output / "from.txt").write_text(f"{job.model} + {job.adapter.name if job.adapter else None}")
 """
+)
 
 HELD = [{"question": f"What is {i} + 100?", "answer": str(i + 100)} for i in range(4)]
 

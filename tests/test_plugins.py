@@ -20,6 +20,7 @@ from guerdon.hookspecs import KINDS, Register
 from guerdon.plugins import Plugins
 from guerdon.registry import Registry, load, require_extra
 from guerdon.settings import SettingError, validate
+from guerdon.traits import traits
 
 if TYPE_CHECKING:
     from conftest import Site
@@ -464,13 +465,15 @@ def test_hooks_are_heard_by_every_plugin_with_the_arguments_it_asks_for() -> Non
     assert heard == [(3, {"loss": 0.5}), "r"]
 
 
-def test_every_hook_is_in_the_reference_with_its_arguments() -> None:
+def test_every_hook_and_trait_is_in_the_reference() -> None:
     reference = (Path(__file__).parent.parent / "docs" / "reference" / "hooks.md").read_text()
     hooks = {n: f for n, f in vars(hookspecs).items() if hasattr(f, "guerdon_spec")}
     expected = [f"{name}({', '.join(inspect.signature(f).parameters)})" for name, f in hooks.items()]
     assert re.findall(r"^### (.+)$", reference, re.M) == expected
     for name in inspect.signature(Register.__call__).parameters:
         assert name == "self" or f"`{name}" in reference
+    for name in inspect.signature(traits).parameters:
+        assert f"\n| `{name}` |" in reference
 
 
 # -- the command line

@@ -4,11 +4,12 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
+from command import guerdon, write_recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -157,6 +158,35 @@ def test_memory_by_tuning_and_strategy() -> None:
     assert "weights 16.4 + gradients 16.4" in str(full)
 
 
+@pytest.mark.parametrize("tuning", ["lora", "full"])
+def test_activations_are_estimated_above_what_autograd_keeps(tuning: str) -> None:
+    """Of a small Llama with padded rows, in bf16; measured by the tensors that it saves."""
+    torch, peft = pytest.importorskip("torch"), pytest.importorskip("peft")
+    transformers = pytest.importorskip("transformers")
+    config = {**CONFIGS["SmolLM2-135M"][1], "num_hidden_layers": 4, "vocab_size": 64}
+    config |= {"hidden_size": 144, "intermediate_size": 384, "pad_token_id": 0}
+    decoder: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**config)).to(torch.bfloat16).train()
+    if tuning == "lora":
+        decoder = peft.get_peft_model(decoder, peft.LoraConfig(r=4, target_modules="all-linear"))
+    known, kept = {each.data_ptr() for each in decoder.parameters()}, dict[int, Any]()
+
+    def keep(tensor: Any) -> Any:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in known:
+            kept[storage.data_ptr()] = storage  # held, so that no other has its address
+        return tensor
+
+    ids = torch.randint(1, 64, (2, 128))
+    mask = (torch.arange(128) >= torch.tensor([[0], [40]])).long()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        decoder(input_ids=ids, attention_mask=mask, logits_to_keep=1)
+    measured = sum(storage.nbytes() for storage in kept.values()) / 1e9
+    read = read_model(config)
+    assert read
+    estimated = estimate(read, tuning=tuning, lora_rank=4, tokens=256, checkpointing=False).activations
+    assert measured < estimated < 1.8 * measured
+
+
 # Preflight
 
 
@@ -208,8 +238,8 @@ def test_notes_on_grpo(model: Path) -> None:
     notes = run(grpo, model, {"batch_size": 1, "gradient_accumulation": 1, "max_steps": 250}, rows=50, **GRPO)
     assert "gradient_accumulation is 6 instead of 1, for whole groups of 6 attempts in a step" in notes
     assert any(n.endswith("1 prompt x 6 attempts; 50 tasks: 50 steps an epoch, 250 steps in all") for n in notes)
-    assert not any("needs memory of its own" in note for note in notes)
-    assert any("needs memory of its own" in note for note in run(grpo, model, {}, **{**GRPO, "single_turn": False}))
+    assert not any("stays awake" in note for note in notes)
+    assert any("needs memory beside that" in note for note in run(grpo, model, {}, **{**GRPO, "single_turn": False}))
 
 
 def test_a_model_that_is_not_here_has_no_estimate() -> None:
@@ -275,25 +305,68 @@ def test_an_adapter_to_go_on_from(model: Path, tmp_path: Path) -> None:
     assert run(sft, model, {"lora_rank": 8}, adapter=adapter)
 
 
-def test_a_card_too_small_is_told_with_what_helps(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through a stand-in for the program nvidia-smi, as a T4 would answer it."""
-    program = tmp_path / "nvidia-smi"
-    program.write_text("#!/bin/sh\necho '0, GPU-1, Tesla T4, 15360, 7.5'\necho '1, GPU-2, Tesla T4, [N/A], 7.5'\n")
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    (model / "config.json").write_text(json.dumps(CONFIGS["Qwen3-8B"][1]))
-    preflight.cards.cache_clear()
-    try:
-        *_, memory = run(sft, model, {"backend": "transformers"})
-        assert "Tesla T4 has 16.1 GB, which is too little" in memory and "tuning: qlora" in memory
-        *_, memory = run(sft, model, {"backend": "transformers", "tuning": "qlora", "max_length": 1024})
-        assert memory.endswith("Tesla T4 has 16.1 GB")
-        assert preflight.precision() == "fp16"
-        error = refusal(sft, model, {}, launch=Launch(gpus=3))
-        assert error.path == ("launch", "gpus") and "this machine has 2 (Tesla T4)" in str(error)
-    finally:
+@pytest.fixture
+def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Give this machine GPUs, through a stand-in for the program nvidia-smi: lines as it would print them."""
+
+    def give(*lines: str) -> None:
+        program = tmp_path / "nvidia-smi"
+        program.write_text("#!/bin/sh\n" + "".join(f"echo '{line}'\n" for line in lines))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
         preflight.cards.cache_clear()
+
+    yield give
+    preflight.cards.cache_clear()
+
+
+def test_a_card_too_small_is_told_with_what_helps(model: Path, cards: Callable[..., None]) -> None:
+    cards("0, GPU-1, Tesla T4, 15360, 7.5", "1, GPU-2, Tesla T4, [N/A], 7.5")
+    (model / "config.json").write_text(json.dumps(CONFIGS["Qwen3-8B"][1]))
+    *_, memory = run(sft, model, {"backend": "transformers"})
+    assert "Tesla T4 has 16.1 GB, which is too little" in memory and "tuning: qlora" in memory
+    *_, memory = run(sft, model, {"backend": "transformers", "tuning": "qlora", "max_length": 1024})
+    assert memory.endswith("Tesla T4 has 16.1 GB")
+    assert preflight.precision() == "fp16"
+    error = refusal(sft, model, {}, launch=Launch(gpus=3))
+    assert error.path == ("launch", "gpus") and "this machine has 2 (Tesla T4)" in str(error)
+
+
+def test_a_server_that_rolls_out_beside_the_training_is_counted(model: Path, cards: Callable[..., None]) -> None:
+    """On an H100 with a server of 0.3, 8 rows of 1,536 tokens were trained on, and 32 ran out of memory."""
+    cards("0, GPU-1, NVIDIA H100, 81559, 9.0")
+    settings = {"max_length": 1536, "lora_rank": 64, "gradient_checkpointing": False, "backend": "transformers"}
+    facts = {**GRPO, "group_size": 8, "single_turn": False, "server_share": 0.3}
+
+    def notes(rows: int, trainer: Any = grpo, **others: Any) -> list[str]:
+        return run(trainer, model, {**settings, "batch_size": rows, "gradient_accumulation": 4}, **{**facts, **others})
+
+    *_, memory, server = notes(32)
+    assert " + server 26.7 + libraries 1.0; NVIDIA H100 has 85.5 GB, which is too little. What helps: batch_" in memory
+    assert "backend: {vllm: {gpu_memory: ...}} below 0.3, for the vLLM server" in memory
+    assert "gradient_checkpointing: true" in memory
+    assert "vllm_gpu_memory_utilization" not in memory, "the trainer does not generate"
+    assert server.endswith("stays awake: 0.3 of the card (its gpu_memory), 26.7 GB, counted in")
+    assert notes(8)[-2].endswith("+ server 26.7 + libraries 1.0; NVIDIA H100 has 85.5 GB")
+    for asleep in (notes(32, sft), notes(32, single_turn=True)):
+        assert "server" not in asleep[-1] and asleep[-1].endswith("NVIDIA H100 has 85.5 GB")
+    assert notes(32, single_turn=True, server_share=0.9) == notes(32, single_turn=True)
+    assert "needs memory beside that" in notes(32, server_share=0.0)[-1]
+
+
+def test_what_is_told_of_the_server_is_what_the_backend_is_given(model: Path, tmp_path: Path) -> None:
+    def checked(backend: Any) -> str:
+        several = {"loop": {"group_size": 4}, "trainer": "grpo", "agent": "tool"}
+        write_recipe(tmp_path, "", model=str(model), backend=backend, **several)
+        return guerdon(tmp_path, "check", "recipe.yaml").out
+
+    assert "stays awake: 0.3 of the card (its gpu_memory), which is not counted in" in checked(
+        {"vllm": {"gpu_memory": 0.3}}
+    )
+    assert "stays awake: 0.7 of the card" in checked("vllm")
+    for unknown in ({"vllm": {"url": "http://127.0.0.1:9"}}, "transformers"):
+        assert "if it is on the same card" in checked(unknown)
 
 
 def test_preflight_is_light() -> None:
@@ -439,7 +512,8 @@ def test_the_cause_is_read_from_the_exit_code_and_the_deadline() -> None:
 def test_what_saves_memory_goes_by_the_settings() -> None:
     full = savings(validate("grpo", grpo, {"tuning": "full", "batch_size": 4, "gradient_accumulation": 2}))
     assert full[0].startswith("batch_size 1 instead of 4 and gradient_accumulation 8")
-    order = ["batch_size", "max_length", "tuning: lora", "tuning: qlora", "gradient_check", "sampling.max_tok", "vLLM"]
+    order = ["batch_size", "gpu_memory: ...", "max_length", "tuning: lora", "tuning: qlora", "gradient_check"]
+    order += ["sampling.max_tok", "vllm_gpu"]
     places = [next(i for i, step in enumerate(full) if word in step) for word in order]
     assert places == sorted(places)
     small = validate("sft", sft, {"tuning": "qlora", "batch_size": 1, "max_length": 256, "lora_rank": 8})

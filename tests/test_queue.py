@@ -144,6 +144,36 @@ def test_what_is_over_is_over(kind: str) -> None:
     assert not worth_another_try(kind)
 
 
+def test_a_worker_that_lacks_something_leaves_the_work_to_others(queue: Queue, clock: Clock) -> None:
+    queue.put("s", SPEC, items("a", "b"))
+    queue.lease("good", 0, 60)
+    for _ in range(9):  # it is the fastest
+        queue.finish("bad", [Outcome(lease.key, "agent_start", '"no"') for lease in queue.lease("bad", 2, 60)])
+    assert queue.counts("s")["queued"] == 2
+    assert [(lease.id, lease.tries) for lease in queue.lease("good", 1, 300)] == [("a", 1)]
+    clock.now += 61
+    queue.beat("good", [], 60)
+    queue.results("s", 0)  # its engine is there
+    assert [lease.id for lease in queue.lease("bad", 1, 60)] == ["b"], "it may have been mended"
+
+
+def test_an_agent_that_starts_in_no_worker(queue: Queue, clock: Clock) -> None:
+    def try_it(worker: str) -> list[str]:
+        leases = queue.lease(worker, 1, 60)
+        queue.finish(worker, [Outcome(lease.key, "agent_start", '"no"') for lease in leases])
+        return [lease.id for lease in leases]
+
+    queue.put("s", SPEC, items("a", "b"))
+    assert try_it("one") == ["a"] and try_it("one") == [], "another may be about to come"
+    clock.now += 4
+    queue.lease("two", 0, 60)
+    assert try_it("one") == [] and try_it("two") == ["a"] and try_it("two") == []
+    clock.now += 4
+    assert queue.results("s", 0) == []
+    assert try_it("one") == ["a"]
+    assert [(r.id, r.kind, r.body) for r in queue.results("s", 0)] == [("a", "agent_nowhere", '"no"')]
+
+
 def test_given_back_does_not_count(queue: Queue) -> None:
     queue.put("s", SPEC, items("a", "b"))
     leases = queue.lease("w", 2, 60)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from command import Ran, guerdon, last_run, trajectories
+from tiny import byte_tokenizer, save_model
 
 import guerdon_trainers
 from guerdon.errors import RecipeError
@@ -75,38 +76,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random model of one thin layer, a token a byte, with a chat template that has tools."""
-    torch = pytest.importorskip("torch")
+    """With a chat template that has tools."""
+    pytest.importorskip("torch")
     pytest.importorskip("trl")
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
-
     from guerdon_backends.models import CHAT_TEMPLATE
 
-    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bare = Tokenizer(models.BPE(vocab=letters, merges=[]))
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    tokenizer.chat_template = CHAT_TEMPLATE.read_text()
-    torch.manual_seed(0)
-    end = tokenizer.eos_token_id
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        max_position_embeddings=8192,
-        bos_token_id=None,
-        eos_token_id=end,
-        pad_token_id=end,
-    )
-    made = tmp_path_factory.mktemp("tiny")
-    LlamaForCausalLM(config).save_pretrained(made)
-    tokenizer.save_pretrained(made)
-    return str(made)
+    tokenizer = byte_tokenizer("<|im_end|>", "<|im_start|>", template=CHAT_TEMPLATE.read_text())
+    sizes = {"num_hidden_layers": 1, "max_position_embeddings": 8192}
+    return save_model(tmp_path_factory.mktemp("tiny"), tokenizer, **sizes)
 
 
 def plan(name: str, *overrides: str) -> tuple[Recipe, dict[str, Any]]:
@@ -391,6 +368,8 @@ def test_two_iterations_with_a_server_whose_adapter_is_swapped(folder: Path, mod
     with last_run(folder) as run:
         stages = run.stages()
         rows = (run.folder / "checkpoints" / "iteration-2.jsonl").read_text().splitlines()
+        turns = [turn for trajectory in run.trajectories() for turn in trajectory.turns]
+    assert all(t.reply_ids and not t.logprobs for t in turns), "nothing here learns from logprobs, which cost"
     names = ["iteration-1", "iteration-2"]
     assert [stages[f"train-{name}"]["rows"] for name in names] == [2, 2]
     assert all("input_ids" in json.loads(row) for row in rows)

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import time
+import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 
 import chat_server
 import pytest
-from command import guerdon, write_recipe
+from command import BACKEND, guerdon, write_recipe
 from rich.console import Console
 
 from guerdon.html.chart import Point, Scale, histogram, lines
@@ -29,20 +30,9 @@ from guerdon.trajectory import Failure, Score, Trajectory, Turn
 
 OWN = "document.title='owned'"
 HOSTILE = f'</script><script>{OWN}</script><img src=x onerror="{OWN}"></div>\x1b[2J\ud800'
-PARTS = """\
-import re
-from contextlib import asynccontextmanager
-from guerdon_backends.openai_backend import openai
-
-@asynccontextmanager
-async def backend(model, *, base_url: str):
-    "A server that takes adapters: it calls the model by the adapter's name."
-    async with openai(model, base_url=base_url) as endpoint:
-        async def load_adapter(path):
-            endpoint.model = path.name if path else model
-        endpoint.load_adapter = load_adapter
-        yield endpoint
-
+PARTS = (
+    BACKEND
+    + """\
 def trainer(job):
     for step in (1, 2, 3):
         job.log(step, 3, {"loss": 2.0 / step, "learning_rate": 1e-4, "gpu_memory": 3.0})
@@ -52,6 +42,7 @@ def odd(completion):
     "With a reason that is no better than the completion."
     return (0.0, completion)
 """
+)
 
 
 def answer(body: dict[str, Any]) -> Any:
@@ -239,6 +230,20 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     run.finish_stage("finished", {})
     yield run
     run.close()
+
+
+def test_a_long_run_is_read_one_by_one(tmp_path: Path) -> None:
+    run = Run.create(tmp_path, "long", "model: fake\n", {"seed": 0, "compares": []})
+    for i in range(100):
+        turn = Turn(0, (), {"role": "assistant", "content": "long " * 40_000})
+        run.add([Trajectory(f"train-1-{i}-0", str(i), "train", 1, 0, "chat", "fake", (turn,), completion="")])
+    tracemalloc.start()
+    try:
+        assert "100" in page(run)
+        assert tracemalloc.get_traced_memory()[1] < 8_000_000, "of 20"
+    finally:
+        tracemalloc.stop()
+        run.close()
 
 
 def test_a_large_run_is_a_small_file(large: Run) -> None:

@@ -12,6 +12,7 @@ import chat_server
 import pytest
 from chat_server import Reply, adds
 from command import (
+    BACKEND,
     additions,
     finish,
     guerdon,
@@ -25,23 +26,13 @@ from command import (
 
 from guerdon.store import list_runs
 
-PARTS = """\
-import asyncio, json, time
-from contextlib import asynccontextmanager
+PARTS = (
+    BACKEND
+    + """\
+import time
 from pathlib import Path
 
-from guerdon_backends.openai_backend import openai
-
 HERE = Path(__file__).parent
-
-@asynccontextmanager
-async def backend(model, *, base_url: str):
-    "A server that takes adapters: it calls the model by the adapter's name."
-    async with openai(model, base_url=base_url) as endpoint:
-        async def load_adapter(path):
-            endpoint.model = path.name if path else model
-        endpoint.load_adapter = load_adapter
-        yield endpoint
 
 def gated(name):
     (HERE / f"{name}-begun").touch()
@@ -58,6 +49,7 @@ def trainer(job):
     job.output.mkdir()
     (job.output / "rows.jsonl").write_text(job.rows.read_text())
 """
+)
 
 
 class Stoppable:

@@ -6,13 +6,16 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import chat_server
 import pytest
 from chat_server import adds
+from command import wait_until
 
 from guerdon import worker_process
 from guerdon.gateway import Gateway
@@ -20,7 +23,6 @@ from guerdon.http_endpoint import HttpEndpoint
 from guerdon.local_queue import LocalQueue
 from guerdon.queue import Item, Lease, Outcome, Queue
 from guerdon.queue_server import queue_app
-from guerdon.retries import worth_another_try
 from guerdon.rollout_worker import RolloutWorker
 from guerdon.store import Run
 from guerdon.task import Task
@@ -193,18 +195,54 @@ def test_an_agent_that_is_cancelled_as_it_starts(tmp_path: Path, monkeypatch: py
     assert "CancelledError" in said
 
 
-def test_a_worker_that_lacks_something_leaves_the_work_to_others(tmp_path: Path) -> None:
+def test_a_worker_that_lacks_something_says_where(tmp_path: Path) -> None:
     async def run() -> None:
-        async with agents_of(Gateway(), "the-token", shared=True) as agents:
-            started = time.monotonic()
-            for rest in (1.0, 2.0):
-                done = await asyncio.gather(*(agents.roll(lease_of(tmp_path, "./not_here.py:agent")) for _ in range(3)))
-                for trajectory in done:
-                    assert trajectory.failure and worth_another_try(trajectory.failure.kind)
-                    assert "not_here.py" in trajectory.failure.message and "process" in trajectory.failure.message
-                assert time.monotonic() - started >= rest
+        async with agents_of(Gateway(), "the-token") as agents:
+            trajectory = await agents.roll(lease_of(tmp_path, "./not_here.py:agent"))
+            assert trajectory.failure and trajectory.failure.kind == "agent_start"
+            assert "not_here.py" in trajectory.failure.message and "process" in trajectory.failure.message
 
-    asyncio.run(asyncio.wait_for(run(), 20))
+    asyncio.run(run())
+
+
+def test_a_worker_goes_on_saying_that_it_lives() -> None:
+    """Whatever a call comes to."""
+    beats: list[bytes] = []
+
+    class Odd(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked = self.rfile.read(int(self.headers["content-length"]))
+            waits = self.path.endswith("lease")
+            if waits:
+                time.sleep(0.1)
+            elif b'"seconds":0' not in asked:
+                beats.append(asked)
+            answer = b'{"specs": {}, "leases": []}' if waits else b"not JSON" if len(beats) == 1 else b"[]"
+            self.send_response(401 if len(beats) == 2 and not waits else 200)
+            self.send_header("content-length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    code = """
+import sys
+from guerdon import worker_process
+worker_process.BEAT_SECONDS = 0.1
+worker_process.work(sys.argv[1], "the-token")
+"""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        worker = subprocess.Popen([sys.executable, "-c", code, url], stderr=subprocess.PIPE, text=True)
+        try:
+            wait_until(lambda: len(beats) >= 4, 30)
+        finally:
+            worker.terminate()
+            said = worker.communicate(timeout=30)[1]
+            server.shutdown()
+    assert "saying that this worker lives failed" in said and "Traceback" not in said
 
 
 def test_hundreds_of_connections_are_not_too_many_files() -> None:

@@ -60,6 +60,17 @@ async def broken():
     raise RuntimeError("no tools here")
     yield
 
+@asynccontextmanager
+async def only_in_two():
+    if os.environ["GUERDON_WORKER"] != "two":
+        raise RuntimeError("no tools here")
+    async with agent() as roll:
+        yield roll
+
+async def looks_around(task, policy):
+    there = [open(f"/proc/{pid}/environ", "rb").read() for pid in (os.getpid(), os.getppid())]
+    return str([b"GUERDON_TOKEN" in environ for environ in there])
+
 @traits(reached_at=lambda settings: settings["address"])
 @asynccontextmanager
 async def elsewhere(start, *, address: str = "127.0.0.2"):
@@ -253,7 +264,13 @@ def test_agents_over_http_and_demonstrations_work_in_workers(run: Run) -> None:
 def test_an_agent_that_does_not_start_in_the_workers(run: Run) -> None:
     run.begin("http://127.0.0.1:9/v1", agent="./parts.py:broken", backend={"demonstrations": {}})
     ran = finish(run.process, 1)
-    assert "8 of 8 rollouts failed" in ran.err and "'broken' did not start: RuntimeError: no tools here" in ran.err
+    assert "no worker can run the agent" in ran.err and "'broken' did not start: RuntimeError: no tools here" in ran.err
+
+
+def test_an_agents_tools_find_no_token_in_the_processes(run: Run) -> None:
+    run.begin("http://127.0.0.1:9/v1", agent="./parts.py:looks_around", backend={"demonstrations": {}})
+    finish(run.process)
+    assert {t.completion for t in trajectories(run.folder)} == {"[False, False]"}
 
 
 def test_workers_that_do_not_start(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import chat_server
 import pytest
 from chat_server import ChatServer, adds
-from command import additions, guerdon, last_run, trajectories, write_recipe
+from command import BACKEND, additions, guerdon, last_run, trajectories, write_recipe
 
 from guerdon.store import list_runs
 
@@ -33,19 +33,9 @@ def trl(prompts, completions, answer, **kwargs):
     return [0.5 * (c[0]["content"] == f"### {a} ###") for c, a in zip(completions, answer)]
 """
 
-PARTS = """\
-from contextlib import asynccontextmanager
-from guerdon_backends.openai_backend import openai
-
-@asynccontextmanager
-async def backend(model, *, base_url: str):
-    "A server that takes adapters: it calls the model by the adapter's name."
-    async with openai(model, base_url=base_url) as endpoint:
-        async def load_adapter(path):
-            endpoint.model = path.name if path else model
-        endpoint.load_adapter = load_adapter
-        yield endpoint
-
+PARTS = (
+    BACKEND
+    + """\
 def trainer(job, *, note: str = ""):
     job.log(1, 2, {"loss": 2.0})
     job.log(2, 2, {"loss": 1.0})
@@ -53,6 +43,7 @@ def trainer(job, *, note: str = ""):
     (job.output / "rows.jsonl").write_text(job.rows.read_text())
     (job.output / "from.txt").write_text(f"{job.adapter.name if job.adapter else job.model} {note}")
 """
+)
 
 
 @pytest.fixture
@@ -305,6 +296,24 @@ def test_score_again_with_other_rewards(tmp_path: Path, server: ChatServer) -> N
 # -- looking back -----------------------------------------------------------------------------------------------------
 
 
+def test_runs_that_a_recipe_keeps_elsewhere(tmp_path: Path) -> None:
+    with chat_server.serve() as server:
+        write_recipe(tmp_path, server.base_url, runs="out")
+        guerdon(tmp_path, "rollout", "recipe.yaml")
+    (tmp_path / "other.yaml").write_text("runs: [")
+    hint = "recipe.yaml keeps its runs in out: --runs out"
+    assert hint in guerdon(tmp_path, "runs").out
+    for command in (
+        ["show", "last"],
+        ["report", "last"],
+        ["run", "--resume"],
+        ["chat", "last", "Hi"],
+        ["export", "last"],
+    ):
+        assert hint in guerdon(tmp_path, *command, code=1).err
+    assert "recipe" in guerdon(tmp_path, "show", "last", "--runs", "out").out
+
+
 def test_runs_and_show(tmp_path: Path) -> None:
     with chat_server.serve(learner) as server:
         assert "No runs in runs/ yet." in guerdon(tmp_path, "runs").out
@@ -320,6 +329,7 @@ def test_runs_and_show(tmp_path: Path) -> None:
     shown = guerdon(tmp_path, "show", first["run"]).out
     assert f"{first['run']}: finished" in shown and "4 held-out tasks, before and after" in shown
     assert "training iteration-1" in shown and "One as a conversation: guerdon show" in shown
+    assert "there is no run 'nine' in runs/ (another folder: --runs)." in guerdon(tmp_path, "show", "nine", code=1).err
     figures = guerdon(tmp_path, "show", first["run"], "--json").json
     assert figures["finished"] is True and figures["eval"]["after"]["reward"] == 1.0
 

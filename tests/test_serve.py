@@ -1,10 +1,12 @@
 """Three terminals: `guerdon serve`, `guerdon worker`, and a run on them; any of them may be killed."""
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from chat_server import ChatServer, adds
 from command import additions, finish, guerdon, processes_with, start, trajectories, wait_until, write_recipe
 from test_rollout_workers import PARTS
 
+from guerdon.queue import Queue
 from guerdon.store import list_runs
 
 TOKEN = "a-token-of-the-test"
@@ -85,6 +88,11 @@ def server() -> Iterator[ChatServer]:
         yield server
 
 
+def alive(folder: Path) -> int:
+    with contextlib.closing(Queue(folder / "queue" / "queue.db")) as queue:
+        return queue.counts("")["workers"]
+
+
 def assert_whole(terminals: Terminals) -> list[Any]:
     found = trajectories(terminals.folder)
     assert [(t.task_id, t.reward, t.failure) for t in found] == [(str(i), 1.0, None) for i in range(8)]
@@ -143,6 +151,28 @@ def test_a_worker_that_is_told_to_end_gives_back_what_it_has(terminals: Terminal
     assert [t.tries for t in assert_whole(terminals)] == [1] * 8
 
 
+def test_an_agent_that_starts_nowhere_is_said_soon(terminals: Terminals, server: ChatServer) -> None:
+    terminals.serve()
+    for name in ("one", "two"):
+        terminals.worker(name)
+    wait_until(lambda: alive(terminals.folder) == 2)
+    started = time.monotonic()
+    loop = terminals.run(server.base_url, agent="./parts.py:broken", rollout={"max_failures": 1})
+    said = finish(loop, 1).err
+    assert "no worker can run the agent" in said and "RuntimeError: no tools here" in said
+    assert f"go on with: guerdon run --resume runs/{list_runs(terminals.folder / 'runs')[0].name} --server" in said
+    assert time.monotonic() - started < 15
+
+
+def test_an_agent_that_starts_in_one_worker_of_two(terminals: Terminals, server: ChatServer) -> None:
+    terminals.serve()
+    for name in ("one", "two"):
+        terminals.worker(name)
+    wait_until(lambda: alive(terminals.folder) == 2)
+    finish(terminals.run(server.base_url, agent="./parts.py:only_in_two"))
+    assert {t.tries for t in assert_whole(terminals)} == {1}
+
+
 def test_serve_says_what_to_type(tmp_path: Path) -> None:
     """What it prints is typed as it is."""
     with chat_server.serve() as server:
@@ -170,6 +200,7 @@ def test_what_is_wrong_is_said_at_once(terminals: Terminals, monkeypatch: pytest
         assert "this token does not open the queue" in guerdon(folder, *args, code=1).err
     refused = guerdon(folder, "rollout", "recipe.yaml", "--server", "http://127.0.0.1:9", code=1).err
     assert "there is no queue at http://127.0.0.1:9" in refused and "start `guerdon serve` there" in refused
+    assert list_runs(folder / "runs") == [], "no empty one is the last"
     in_use = guerdon(folder, "serve", "--port", terminals.url.rpartition(":")[2], code=1).err
     assert "cannot listen at 127.0.0.1" in in_use
     monkeypatch.delenv("GUERDON_TOKEN")

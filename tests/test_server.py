@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("torch")
 
 from guerdon.errors import BackendError
+from guerdon.streams import assembled
 from guerdon.task import Task
 from guerdon_backends.chat import Prompts, clean, parse_reply
 from guerdon_backends.embedded import transformers
@@ -273,9 +274,9 @@ def test_what_would_change_the_answer_is_refused(
     assert words in reply.json()["error"]["message"]
 
 
-def streamed(server: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:
+def streamed(server: httpx.Client, body: dict[str, Any], path: str = "/v1/chat/completions") -> list[dict[str, Any]]:
     full = {**body, "stream": True, "stream_options": {"include_usage": True}}
-    with server.stream("POST", "/v1/chat/completions", json=full) as reply:
+    with server.stream("POST", path, json=full) as reply:
         assert reply.headers["content-type"].startswith("text/event-stream")
         *events, done, last = reply.read().decode().split("\n\n")
     assert (done, last) == ("data: [DONE]", "")
@@ -324,9 +325,10 @@ def test_a_text_completion_of_a_text_and_of_its_ids(server: httpx.Client) -> Non
     assert choice["text"] and len(choice["token_ids"]) == len(choice["logprobs"]["token_logprobs"]) == 6
     again = {"prompt": choice["prompt_token_ids"], **asked}
     assert server.post("/v1/completions", json=again).json()["choices"] == [choice]
-    with server.stream("POST", "/v1/completions", json={**again, "stream": True}) as events:
-        first, done, _ = events.read().decode().split("\n\n")
-    assert json.loads(first.removeprefix("data: "))["choices"] == [choice] and done == "data: [DONE]"
+    *chunks, usage = streamed(server, again, "/v1/completions")
+    assert len(chunks) > 1 and usage["usage"] == reply["usage"]
+    assert [c["choices"][0]["finish_reason"] for c in chunks] == [None] * (len(chunks) - 1) + ["length"]
+    assert assembled(chunks)["choices"] == [choice]
     for wrong in ({"prompt": []}, {"prompt": [10**9]}, {"prompt": "a", "echo": True}, {"prompt": "a", "logprobs": 5}):
         assert server.post("/v1/completions", json=wrong).status_code == 400
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny import byte_tokenizer, save_model
 
 from guerdon.errors import TrainingError
 from guerdon.training import TrainingJob
@@ -43,43 +44,13 @@ TALK: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def tokenizer() -> Any:
-    """A real fast tokenizer, one token a byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bare = Tokenizer(models.BPE(vocab=letters, merges=[]))
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token="<|im_end|>", pad_token="<|im_end|>")
-    made.add_special_tokens({"additional_special_tokens": ["<|im_start|>"]})
-    made.chat_template = CHATML
-    return made
+    return byte_tokenizer("<|im_end|>", "<|im_start|>", template=CHATML)
 
 
 @pytest.fixture(scope="module")
 def model(tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A random model of two thin layers."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("tiny")
-    end = tokenizer.eos_token_id
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        bos_token_id=None,
-        eos_token_id=end,
-        pad_token_id=end,
-        initializer_range=0.2,  # so that it matters what a token sees
-    )
-    LlamaForCausalLM(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    wide = {"initializer_range": 0.2}  # so that it matters what a token sees
+    return save_model(tmp_path_factory.mktemp("tiny"), tokenizer, **wide)
 
 
 @dataclass

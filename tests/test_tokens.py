@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from command import guerdon
+from tiny import byte_tokenizer
 
 from guerdon.errors import TrainingError
 
@@ -46,24 +47,9 @@ TALK: list[dict[str, Any]] = [
 PAIR: list[dict[str, Any]] = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "ho"}]
 
 
-def byte_tokenizer(eos: str = "<|im_end|>", *more: str, template: str | None = CHATML) -> Any:
-    """A real fast tokenizer, one token a byte."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    letters = {letter: i for i, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    bare = Tokenizer(models.BPE(vocab=letters, merges=[]))
-    bare.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    bare.decoder = decoders.ByteLevel()
-    made = PreTrainedTokenizerFast(tokenizer_object=bare, eos_token=eos, pad_token=eos)
-    made.add_special_tokens({"additional_special_tokens": list(more)})
-    made.chat_template = template
-    return made
-
-
 @pytest.fixture
 def tokenizer() -> Any:
-    return byte_tokenizer("<|im_end|>", "<|im_start|>")
+    return byte_tokenizer("<|im_end|>", "<|im_start|>", template=CHATML)
 
 
 def learnt(tokenizer: Any, row: Any) -> str:
@@ -241,7 +227,7 @@ def test_several_processes_make_the_same_set_and_it_is_found_again(tokenizer: An
 
 
 def test_a_model_without_a_template_gets_chatml() -> None:
-    base = byte_tokenizer("<|end|>", template=None)
+    base = byte_tokenizer("<|end|>")
     size = len(base)
     with pytest.raises(TrainingError, match=r"has no chat template.* chat_template: chatml"):
         token_rows(base, [{"messages": PAIR}], 999)
@@ -254,7 +240,7 @@ def test_a_model_without_a_template_gets_chatml() -> None:
 
 
 def test_the_end_of_sequence_becomes_the_end_of_a_turn() -> None:
-    base = byte_tokenizer("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+    base = byte_tokenizer("<|endoftext|>", "<|im_start|>", "<|im_end|>", template=CHATML)
     said: list[str] = []
     settle_template(base, "auto", said.append)
     assert (base.eos_token, base.pad_token) == ("<|im_end|>", "<|endoftext|>")

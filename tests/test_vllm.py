@@ -9,6 +9,8 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,13 @@ import pytest
 from command import guerdon, wait_until, write_recipe
 
 from guerdon.errors import BackendError
+from guerdon.gateway import serve_gateway
+from guerdon.http_endpoint import HttpEndpoint
 from guerdon.logs import kept_in
+from guerdon.streams import assembled
 from guerdon.task import Task
+from guerdon.trajectory import Turn
+from guerdon.wire import Events
 from guerdon_backends.auto import auto
 from guerdon_backends.models import smollm2_135m
 from guerdon_backends.vllm_server import vllm
@@ -483,6 +490,74 @@ def test_auto_takes_vllm_on_a_gpu(model: str, caplog: pytest.LogCaptureFixture) 
     assert "backend vllm: there is a GPU, and vllm is installed" in caplog.messages
 
 
+def test_what_auto_takes_of_a_gpu_is_what_vllm_would(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not known where another server may be meant, or none will have the GPU."""
+    write_recipe(tmp_path, "", model=model, backend="auto", trainer="grpo", agent="tool", loop={"group_size": 4})
+
+    def noted() -> str:
+        return guerdon(tmp_path, "check", "recipe.yaml").out
+
+    monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
+    assert "stays awake: 0.7 of the card" in noted()
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
+    assert "if it is on the same card" in noted()
+    monkeypatch.delenv("OPENAI_BASE_URL")
+    (tmp_path / "site" / "vllm").rename(tmp_path / "site" / "gone")
+    assert "if it is on the same card" in noted()
+
+
+CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 12}}\n</tool_call>'
+TOOL = {"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}
+ASKED: list[tuple[str, dict[str, Any]]] = [
+    ("/chat/completions", BODY),
+    ("/chat/completions", {**BODY, "tools": [TOOL], "structured_outputs": {"choice": [f"So:\n{CALL}\n{CALL}"]}}),
+    ("/completions", {"prompt": "Once upon a time", "logprobs": 2}),
+    ("/completions", {"prompt": [1, 2, 3, 400]}),
+]
+
+
+async def through_a_gateway(endpoint: Any) -> None:
+    """What is recorded is the same whole and streamed, from the engine and from a worker; of `n` replies too."""
+
+    async def asked(url: str, key: str, body: dict[str, Any]) -> bytes:
+        reply = await http.post(url, json=body, headers={"authorization": f"Bearer {key}"})
+        assert reply.status_code == 200, reply.text
+        return reply.content
+
+    async def recorded(served: Any, path: str, body: dict[str, Any]) -> Turn:
+        with gateway.recorder(served, TASK, {"temperature": 0, "max_tokens": 72 if "tools" in body else 8}) as recorder:
+            await asked(recorder.base_url + path, recorder.api_key, body)
+        (turn,) = recorder.turns
+        calls = [{**call, "id": ""} for call in turn.reply.get("tool_calls", ())]  # each time another id
+        return replace(turn, seconds=0.0, reply={**turn.reply, "tool_calls": calls})
+
+    async with serve_gateway() as gateway, httpx.AsyncClient(timeout=300) as http:
+        gateway.serve(endpoint)
+        settings: dict[str, Any] = {"timeout": 300, "retries": 0, "token_ids": True, "hand_task": True}
+        async with aclosing(HttpEndpoint(gateway.base_url, "any", gateway.token, **settings)) as worker:
+            for path, body in ASKED:
+                whole = await recorded(endpoint, path, body)
+                assert len(whole.reply_ids) == len(whole.logprobs) == whole.reply_tokens > 3
+                assert len(whole.prompt_ids) == whole.prompt_tokens > 3
+                if "tools" in body:
+                    arguments = [json.loads(call["function"]["arguments"]) for call in whole.reply["tool_calls"]]
+                    assert arguments == [{"a": 12}] * 2 and whole.reply["content"] == "So:"
+                assert await recorded(endpoint, path, {**body, "stream": True}) == whole
+                assert await recorded(worker, path, {**body, "stream": True}) == whole
+        for path, body in ASKED[::2]:  # as a worker's token may: a recorder refuses it
+            url, several = gateway.base_url + path, {**body, "n": 2, "max_tokens": 8, "temperature": 1, "seed": 7}
+            several |= {"return_token_ids": True}
+            both = json.loads(await asked(url, gateway.token, several))["choices"]
+            events = Events().read(await asked(url, gateway.token, {**several, "stream": True}))
+            streamed = assembled(json.loads(event) for event in events)["choices"]
+            assert both[0]["token_ids"] != both[1]["token_ids"]
+            for one, other in zip(both, streamed, strict=True):
+                for name in ("index", "token_ids", "finish_reason", "text"):
+                    assert one.get(name) == other.get(name)
+
+
 @pytest.mark.model
 @pytest.mark.skipif("GUERDON_TEST_VLLM" not in os.environ, reason="GUERDON_TEST_VLLM names no Python that has vLLM")
 def test_vllm_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -512,6 +587,7 @@ def test_vllm_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def use(endpoint: Any) -> None:
         plain = await ids(endpoint)
+        await through_a_gateway(endpoint)
         await endpoint.load_adapter(tmp_path / "a")
         assert await ids(endpoint) != plain
         server = endpoint._env["VLLM_API_KEY"], endpoint._url

@@ -150,7 +150,8 @@ class StdioSession(asyncio.SubprocessProtocol):
                 self._send({"method": "notifications/cancelled", "params": {"requestId": number}})
 
     def _send(self, message: dict[str, Any]) -> None:
-        self._input.write(_encode({"jsonrpc": "2.0", **message}).encode() + b"\n")
+        if not self._input.is_closing():
+            self._input.write(_encode({"jsonrpc": "2.0", **message}).encode() + b"\n")
 
     def pipe_data_received(self, fd: int, data: bytes) -> None:
         *lines, rest = data.split(b"\n")

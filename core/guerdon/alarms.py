@@ -78,10 +78,9 @@ class Alarm:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def alarms(run: Run, trajectories: Iterable[Trajectory] | None = None) -> list[Alarm]:
-    """All alarms of a stored run."""
-    found = run.trajectories() if trajectories is None else trajectories
-    return find([seen(t) for t in found], compared_in(run))
+def alarms(run: Run, records: Sequence[Seen] | None = None) -> list[Alarm]:
+    """All alarms of a stored run; `records` are its trajectories, where they have been looked at."""
+    return find([seen(t) for t in run.each()] if records is None else records, compared_in(run))
 
 
 class Watch:

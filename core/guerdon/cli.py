@@ -292,10 +292,12 @@ def list_of_runs(runs: str | None, as_json: bool) -> None:
     from pathlib import Path
 
     from guerdon.look import run_rows
+    from guerdon.store import elsewhere
 
-    rows = run_rows(Path(runs or "runs"))
+    folder = Path(runs or "runs")
+    rows = run_rows(folder)
     if not rows and not as_json:
-        click.echo(f"No runs in {runs or 'runs'}/ yet. Try: guerdon run quickstart")
+        click.echo(f"No runs in {folder}/ yet. {elsewhere(folder).strip() or 'Try: guerdon run quickstart'}")
     print_or_table(rows, as_json)
 
 

@@ -18,7 +18,7 @@ from guerdon.groups import Groups
 from guerdon.invoke import Item
 from guerdon.local_queue import as_trajectory
 from guerdon.policy import Endpoint
-from guerdon.queue import STATUSES, Result
+from guerdon.queue import NOWHERE, STATUSES, Result
 from guerdon.queue import Item as QueueItem
 from guerdon.report import Report
 from guerdon.resolve import Plan
@@ -291,16 +291,9 @@ async def _unless_ended(call: Coroutine[Any, Any, T], workers: Sequence["asyncio
 
 def _trajectory(attempt: Attempt, result: Result, model: str) -> Trajectory:
     if result.body:
-        return as_trajectory(result.body)
+        found = as_trajectory(result.body)
+        if result.kind == NOWHERE and found.failure:
+            raise AgentError(f"no worker can run the agent: {found.failure.message}", kind=NOWHERE)
+        return found
     failure = Failure(result.kind, f"the worker that ran it died, {result.tries} times")
-    return Trajectory(
-        id=attempt.id,
-        task_id=attempt.task.id,
-        phase=attempt.phase,
-        iteration=attempt.iteration,
-        attempt=attempt.attempt,
-        agent="",
-        model=model,
-        failure=failure,
-        tries=result.tries,
-    )
+    return attempt.trajectory(model=model, tries=result.tries, failure=failure)

@@ -16,7 +16,7 @@ from guerdon.policy import Endpoint
 from guerdon.registry import Registry, load, require_extra
 from guerdon.resolve import Bound, model_path, resolve
 from guerdon.served import is_adapter
-from guerdon.store import Run, find_run
+from guerdon.store import Run, elsewhere, find_run
 from guerdon.task import Message, Task
 
 PLAIN = {"temperature": 0.7, "top_p": 0.8, "top_k": 20, "max_tokens": 256}
@@ -72,7 +72,7 @@ def find_subject(target: str, runs: Path, *, base: bool = False, backend: str = 
                 raise no_model(folder) from None
             raise ComponentError(
                 f"{target!r} is no run in {runs}/, no folder, no hub id (owner/name), and no model that a plugin "
-                f"knows.{near_miss(target, names)}"
+                f"knows.{near_miss(target, names)}{elsewhere(runs)}"
             ) from None
     name = folder.resolve().name if whole else target
     return Subject(name, model_path(registry, Path.cwd(), target), None, chosen)

@@ -9,13 +9,11 @@ that it is done, and a rollout that is stored is never run again, so a run that 
 there.
 """
 
-import shutil
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from guerdon.alarms import Watch, comparing
@@ -24,7 +22,7 @@ from guerdon.collect import Collector
 from guerdon.data import write_data
 from guerdon.errors import TrainingError, counted
 from guerdon.inputs import Inputs
-from guerdon.live import Live, first_prompts
+from guerdon.live import first_prompts
 from guerdon.logs import kept_in
 from guerdon.loop import conclude, improve, learn
 from guerdon.recipe import Eval, Recipe, Tasks
@@ -37,7 +35,7 @@ from guerdon.store import Run
 from guerdon.summary import RunningMeans, figures, summarise
 from guerdon.tally import tally
 from guerdon.task import Task
-from guerdon.training import train
+from guerdon.trainings import Trainings
 from guerdon.trajectory import Trajectory
 from guerdon.workplace import workplace
 
@@ -55,9 +53,11 @@ class Engine:
     train_tasks: list[Task] = field(default_factory=list)
     eval_tasks: list[Task] = field(default_factory=list)
     watch: Watch = field(init=False)
+    trainings: Trainings = field(init=False)
 
     def __post_init__(self) -> None:
         self.watch = Watch(comparing(self.plan.rewards))
+        self.trainings = Trainings(self.collector, self.served)
 
     @property
     def recipe(self) -> Recipe:
@@ -125,7 +125,7 @@ class Engine:
         settings = self.recipe.eval or Eval(holdout=1)
         sampling = {**self.recipe.sampling.body(), "temperature": settings.temperature}
         trajectories = await self.roll_out(
-            "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.served.endpoint()
+            "eval", policy, self.eval_tasks, settings.attempts, sampling, await self.served.endpoint(logprobs=False)
         )
         facts = {**figures(trajectories), "policy": policy, "held_out": self.recipe.eval is not None}
         self._finish(stage, facts)
@@ -141,14 +141,15 @@ class Engine:
             async with open_backend(backend, self.plan.model_path(warmup.model or "")) as endpoint:
                 teacher = " ".join(filter(None, (backend.component.name, warmup.model)))
                 body = self.recipe.sampling.body()
+                await self.trainings.expect("warmup", self.plan.warmup_trainer)
                 trajectories = await self.roll_out("warmup", 0, tasks, 1, body, endpoint, teacher)
             self._finish("rollout-warmup", figures(trajectories))
         else:
             trajectories = []
         await learn(self, "warmup", self.plan.warmup_trainer, trajectories)
 
-    async def iteration(self, iteration: int) -> list[Trajectory]:
-        """Roll out one iteration's tasks."""
+    async def iteration(self, iteration: int, trainer: Bound | None = None) -> list[Trajectory]:
+        """Roll out one iteration's tasks, which `trainer` is to learn from."""
         stage = f"rollout-{iteration}"
         tasks = self._tasks_of(iteration)
         group = self.recipe.loop.group_size
@@ -157,7 +158,10 @@ class Engine:
                 f"Iteration {iteration}: roll out {counted(tasks, 'task')}, {counted(group, 'attempt')} each"
             )
             body = self.recipe.sampling.body()
-            trajectories = await self.roll_out("train", iteration, tasks, group, body, await self.served.endpoint())
+            endpoint = await self.served.endpoint(logprobs=not trainer)  # rows have none
+            if trainer:
+                await self.trainings.expect(f"iteration-{iteration}", trainer)
+            trajectories = await self.roll_out("train", iteration, tasks, group, body, endpoint)
             self._finish(stage, figures(trajectories))
             return trajectories
         trained = self.run.stage(f"train-iteration-{iteration}") is not None
@@ -185,7 +189,7 @@ class Engine:
         self.report.head(f"Train on {counted(count, 'row')}{f', validate on {held}' if held else ''}")
         for note in data.notes:
             self.report.say(f"  {note}")
-        await self.train_process("data", trainer, rows, validation=validation.resolve() if held else None)
+        await self.trainings.train("data", trainer, validation=validation.resolve() if held else None)
         self._finish(stage, {"rows": count, "validation": held})
 
     async def reinforce(self, trainer: Bound) -> None:
@@ -208,64 +212,12 @@ class Engine:
             "single_turn": self.plan.single_turn,
         }
         started = time.perf_counter()
-        await self.train_process(name, trainer, rows, prompts=prompts, rollouts=facts)
+        await self.trainings.train(name, trainer, rollouts=facts, tasks=self.train_tasks, prompts=prompts)
         trajectories = self.run.trajectories("train")
         if trajectories:
             self._say_outcome(trajectories, time.perf_counter() - started)
         self.run.finish_stage(f"rollout-{name}", figures(trajectories))
         self._finish(stage, {"rows": len(trajectories), "trajectories": len(trajectories)})
-
-    async def train_process(
-        self,
-        name: str,
-        trainer: Bound,
-        rows: Path,
-        *,
-        validation: Path | None = None,
-        prompts: Mapping[str, Any] | None = None,
-        rollouts: Mapping[str, Any] | None = None,
-    ) -> None:
-        """One training process, whose checkpoint becomes the policy."""
-        stage, target = f"train-{name}", self.run.folder / "checkpoints" / name
-        partial, work = target.with_name(f".{name}.partial").resolve(), target.with_name(f"{name}-steps").resolve()
-        shutil.rmtree(partial, ignore_errors=True)
-        work.mkdir(parents=True, exist_ok=True)
-        job = {
-            "model": self.served.model(),
-            "adapter": self.served.adapter.resolve() if self.served.adapter else None,
-            "rows": rows.resolve(),
-            "validation": validation,
-            "output": partial,
-            "work": work,
-            "seed": self.recipe.seed,
-            "rollouts": rollouts,
-        }
-        if not rollouts or self.plan.single_turn:  # else the server is needed while it trains
-            await self.served.sleep()
-        with self.served.clock("train"), self.report.stage("training", 1) as meter:
-            live = Live(self.collector, self.served, stage, meter, self.train_tasks)
-            live.prompts = dict(prompts or {})
-            await train(
-                trainer,
-                job,
-                live,
-                launch=self.recipe.launch,
-                folder=self.plan.loaded.folder,
-                output=self.run.folder / "logs" / f"{stage}.log",
-                timeout=self.recipe.loop.train_timeout,
-            )
-        if self.recipe.launch.node_rank:
-            return
-        if not partial.is_dir():
-            raise TrainingError(f"trainer {trainer.component.name!r} wrote no checkpoint to its output folder")
-        shutil.rmtree(target, ignore_errors=True)
-        partial.rename(target)
-        self.served.take(target)
-        _tidy(work)
-        figure = "reward" if rollouts else "loss"  # a policy gradient's loss is about 0 throughout
-        logged = [m[figure] for m in self.run.metrics() if m["stage"] == stage and figure in m]
-        if logged:
-            self.report.say(f"  {figure} {logged[0]:.3f} -> {logged[-1]:.3f} in {counted(logged, 'logged step')}")
 
     async def train_stored(self) -> None:
         """Train on the newest iteration that the run has rolled out, without rolling out more."""
@@ -361,15 +313,6 @@ class Engine:
                 )
 
 
-def _tidy(work: Path) -> None:
-    """Leave of a training's own folder only the checkpoints that one could go on from."""
-    for path in work.iterdir():
-        if not path.name.startswith("checkpoint-"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    if not any(work.iterdir()):
-        work.rmdir()
-
-
 async def execute(
     plan: Plan,
     inputs: Inputs,
@@ -404,6 +347,7 @@ async def execute(
         engine = Engine(plan, run, report, collector, served, inputs)
         engine.train_tasks = train_set.tasks if train_set else []
         engine.eval_tasks = held.tasks if held else []
+        stack.push_async_callback(engine.trainings.forget)
         if stage == "rollout":
             await engine.iteration(1)
         elif stage == "train":

@@ -14,7 +14,7 @@ import random
 import ssl
 import time
 import urllib.request
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ import aiohttp
 
 from guerdon.errors import BackendError, counted
 from guerdon.fastjson import encoded, loads
+from guerdon.stopping import Stoppable
 from guerdon.streams import as_chunk
 from guerdon.task import Task
 from guerdon.wire import DONE, TASK_FIELD, Events, event
@@ -59,12 +60,12 @@ class Passing(BackendError):
 class HttpEndpoint:
     """Chat and text completions from `base_url` (which ends in /v1), as `guerdon.policy.Endpoint` asks for them.
 
-    `timeout` bounds one attempt in seconds, the whole reply included, or the time between two pieces of a stream. 429,
-    5xx and dropped connections are tried again up to `retries` times, a stream until it has begun; a refused
-    connection, a timeout, other 4xx, and what a server says is in vain (`x-should-retry: false`) are not. `token_ids`
-    asks for token ids and logprobs, as vLLM and guerdon's own server give them. `key_env` is named in messages about a
-    refused key. `hand_task` sends the asking rollout's task along, in the body's field `guerdon_task`: for a worker,
-    whose server is the engine's gateway.
+    `timeout` bounds one attempt in seconds, the whole reply included, or the time between two pieces of a stream.
+    429, 5xx and dropped connections are tried again up to `retries` times, a stream until it has begun; a refused
+    connection, a timeout, other 4xx, and what a server says is in vain (`x-should-retry: false`) are not.
+    `token_ids` asks for token ids, as vLLM and guerdon's own server give them, and for logprobs while the attribute
+    `logprobs` is true. `key_env` is named in messages about a refused key. `hand_task` sends the asking rollout's
+    task along, in the body's field `guerdon_task`: for a worker, whose server is the engine's gateway.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class HttpEndpoint:
         self.timeout = timeout
         self.retries = retries
         self.token_ids = token_ids
+        self.logprobs = True
         self.key_env = key_env
         self.hand_task = hand_task
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
@@ -99,19 +101,27 @@ class HttpEndpoint:
 
         Raises BackendError as `complete` does.
         """
+        async with aclosing(self.batches(body, task)) as batches:
+            async for chunks in batches:
+                for chunk in chunks:
+                    yield chunk
+
+    async def batches(self, body: dict[str, Any], task: Task) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """As `stream`, but those chunks at once that come at once: each step up to the agent costs."""
         path, data = self._request({**body, "stream": True}, task)
-        events, url, whole = Events(), self.base_url + path, b""
-        async with aclosing(self._pieces(path, data)) as pieces:
-            async for streamed, piece in pieces:
-                if not streamed:
-                    whole += piece
-                    continue
-                for found in events.read(piece):
-                    yield _chunk(found, url)
-        for found in events.end():
-            yield _chunk(found, url)
-        if whole:
-            yield as_chunk(parsed(whole, url))
+        events, url = Events(), self.base_url + path
+        reply = await self._begun(url, data)
+        try:
+            if not _streams(reply):
+                yield [as_chunk(parsed(await self._read(url, reply.read()), url))]
+                return
+            while piece := await self._read(url, reply.content.readany()):
+                for chunks in _chunks(events.read(piece), url):
+                    yield chunks
+            for chunks in _chunks(events.end(), url):
+                yield chunks
+        finally:
+            reply.close()  # unless it has been read to its end, the server is told to stop
 
     async def raw(self, body: dict[str, Any], task: Task) -> AsyncIterator[bytes]:
         """The response as the server sends it, in pieces, unread: server-sent events if the body asks for a stream.
@@ -122,15 +132,16 @@ class HttpEndpoint:
         if not body.get("stream"):
             yield (await self._post(path, data)).content
             return
-        whole = b""
-        async with aclosing(self._pieces(path, data)) as pieces:
-            async for streamed, piece in pieces:
-                if streamed:
-                    yield piece
-                else:
-                    whole += piece
-        if whole:
-            yield event(as_chunk(parsed(whole, self.base_url + path))) + DONE
+        url = self.base_url + path
+        reply = await self._begun(url, data)
+        try:
+            if not _streams(reply):
+                yield event(as_chunk(parsed(await self._read(url, reply.read()), url))) + DONE
+                return
+            while piece := await self._read(url, reply.content.readany()):
+                yield piece
+        finally:
+            reply.close()
 
     async def load_adapter(self, path: Path | None) -> None:
         if path is not None:
@@ -162,6 +173,7 @@ class HttpEndpoint:
             path = "/completions"
         if self.token_ids:
             body["return_token_ids"] = True
+        if self.token_ids and self.logprobs:
             body["logprobs"] = (body.get("logprobs") or 0) if "prompt" in body else True
         if self.hand_task:
             body[TASK_FIELD] = {"id": task.id, "prompt": task.prompt, "answer": task.answer, "fields": task.fields}
@@ -176,34 +188,27 @@ class HttpEndpoint:
 
         return await self._tried(once)
 
-    async def _pieces(self, path: str, data: bytes) -> AsyncGenerator[tuple[bool, bytes], None]:
-        """The body of a 200 in pieces as they come, each with whether they are events."""
-        url = self.base_url + path
+    async def _begun(self, url: str, data: bytes) -> aiohttp.ClientResponse:
+        """A 200, whose body is still to be read; to be closed."""
+        quiet = aiohttp.ClientTimeout(connect=self.timeout, sock_read=self.timeout)
 
         async def once(attempt: int) -> aiohttp.ClientResponse:
             try:
-                async with asyncio.timeout(self.timeout):
-                    reply = await self._session.post(url, data=_sent(data))
-                    if reply.status == 200:
-                        return reply
-                    found = Reply(url, reply.status, reply.headers, await reply.read())
+                reply = await self._session.post(url, data=_sent(data), timeout=quiet)
+                if reply.status == 200:
+                    return reply
+                found = Reply(url, reply.status, reply.headers, await reply.read())
             except TROUBLE as error:
                 raise self._trouble(url, error, self.timeout) from None
             raise self._refusal(found, attempt)
 
-        reply = await self._tried(once)
-        streamed = "event-stream" in reply.headers.get("content-type", "")
+        return await self._tried(once)
+
+    async def _read(self, url: str, coming: Awaitable[bytes]) -> bytes:
         try:
-            while True:
-                async with asyncio.timeout(self.timeout):
-                    piece = await reply.content.readany()
-                if not piece:
-                    return
-                yield streamed, piece
+            return await coming
         except TROUBLE as error:
             raise self._trouble(url, error, self.timeout) from None
-        finally:
-            reply.close()  # unless it has been read to its end, the server is told to stop
 
     async def _tried(self, once: Callable[[int], Awaitable[T]]) -> T:
         for attempt in itertools.count(1):
@@ -218,8 +223,9 @@ class HttpEndpoint:
 
     async def _send(self, method: str, url: str, data: bytes | None, timeout: float) -> Reply:
         try:
-            async with asyncio.timeout(timeout), self._session.request(method, url, data=data and _sent(data)) as reply:
-                return Reply(url, reply.status, reply.headers, await reply.read())
+            with Stoppable(timeout, TimeoutError()):
+                async with self._session.request(method, url, data=data and _sent(data)) as reply:
+                    return Reply(url, reply.status, reply.headers, await reply.read())
         except TROUBLE as error:
             raise self._trouble(url, error, timeout) from None
 
@@ -282,6 +288,10 @@ TROUBLE = (aiohttp.ClientError, TimeoutError, OSError)
 """What the HTTP client raises."""
 
 
+def _streams(reply: aiohttp.ClientResponse) -> bool:
+    return "event-stream" in reply.headers.get("content-type", "")
+
+
 def _sent(data: bytes) -> bytes | io.BytesIO:
     """A body as aiohttp wants it: above 1 MiB a file, or it warns."""
     return data if len(data) <= 1 << 20 else io.BytesIO(data)
@@ -304,6 +314,20 @@ def _proxy(url: str) -> str | None:
     if parts.hostname in (None, *HERE) or urllib.request.proxy_bypass(parts.hostname):
         return None
     return proxies.get(parts.scheme) or proxies.get("all")
+
+
+def _chunks(found: Iterable[bytes], url: str) -> Iterator[list[dict[str, Any]]]:
+    """All at once, if there are any; and those before an error, before it is raised."""
+    chunks: list[dict[str, Any]] = []
+    try:
+        for data in found:
+            chunks.append(_chunk(data, url))
+    except BackendError:
+        if chunks:
+            yield chunks
+        raise
+    if chunks:
+        yield chunks
 
 
 def _chunk(data: bytes, url: str) -> dict[str, Any]:

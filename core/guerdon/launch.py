@@ -4,13 +4,14 @@ import asyncio
 import json
 import logging
 import platform
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from guerdon import __version__
+from guerdon import __version__, event_loop
 from guerdon.alarms import comparing
 from guerdon.engine import execute
 from guerdon.errors import GuerdonError, RecipeError, StoreError, near_miss
@@ -25,8 +26,9 @@ from guerdon.resolve import Plan, check_trainable, resolve
 from guerdon.score_io import Output
 from guerdon.score_row import added
 from guerdon.scoring import Scorer
-from guerdon.store import Run, find_run, list_runs
+from guerdon.store import Run, elsewhere, find_run, list_runs
 from guerdon.summary import figures
+from guerdon.workplace import ask
 
 
 def load_recipe(name: str, overrides: Iterable[str]) -> tuple[Loaded, Registry]:
@@ -86,6 +88,7 @@ def start(
     if plan.adapter:  # "last" is another run soon
         loaded.raw["adapter"] = str(plan.adapter)
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
+    _ask_server(**where)
     run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
     return _execute(plan, inputs, run, stage, quiet, where)
 
@@ -95,6 +98,7 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     folder = _unfinished(Path(runs or "runs")) if name == "last" and not stage else find_run(Path(runs or "runs"), name)
     loaded, registry = load_recipe(str(folder / "recipe.yaml"), ())
     plan = resolve(loaded, registry)
+    _ask_server(**where)
     run = Run(folder)
     today = versions()
     changed = [
@@ -105,6 +109,12 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
     return _execute(plan, read_inputs(plan), run, stage or run.info.get("stage", ""), quiet, where)
+
+
+def _ask_server(server: str = "", token: str = "", host: str = "") -> None:
+    """Before anything is written: a run that cannot begin leaves no folder, which would be the `last`."""
+    if server:
+        asyncio.run(ask(server, token))
 
 
 def _unfinished(runs: Path) -> Path:
@@ -119,26 +129,28 @@ def _unfinished(runs: Path) -> Path:
             continue
         finally:
             run.close()
-    raise StoreError(f"no run in {runs}/ is unfinished and idle")
+    raise StoreError(f"no run in {runs}/ is unfinished and idle (another folder: --runs).{elsewhere(runs)}")
 
 
 def _execute(plan: Plan, inputs: Inputs, run: Run, stage: str, quiet: bool, where: Mapping[str, str]) -> dict[str, Any]:
     report = Report(quiet=quiet)
+    options = [f" --{name} {shlex.quote(where[name])}" for name in ("server", "host") if where.get(name)]
+    again = f"go on with: guerdon run --resume {run.folder}{''.join(options)}"
     report.say(f"run {run.id}  (in {run.folder})")
     for plugin in plan.registry.plugins.broken:
         report.warn(plugin.complaint())
     with log_to(report):
         try:
             with run.executing():
-                summary = asyncio.run(execute(plan, inputs, run, report, stage, **where))
+                summary = event_loop.run(execute(plan, inputs, run, report, stage, **where))
                 if not stage:
                     report.say(f"\nAs a page: guerdon report {run.folder}")
                 return summary
         except (KeyboardInterrupt, asyncio.CancelledError):
-            report.say(f"\nInterrupted. What is finished is kept; go on with: guerdon run --resume {run.folder}")
+            report.say(f"\nInterrupted. What is finished is kept; {again}")
             raise KeyboardInterrupt from None
         except GuerdonError as error:
-            error.args = (f"{error}\nWhat was finished is kept; go on with: guerdon run --resume {run.folder}",)
+            error.args = (f"{error}\nWhat was finished is kept; {again}",)
             raise
         finally:
             run.close()

@@ -20,6 +20,7 @@ from guerdon.store import Run, list_runs
 from guerdon.summary import summarise
 from guerdon.task import Message
 from guerdon.trajectory import Trajectory
+from guerdon.trends import seen
 
 
 def run_rows(runs: Path) -> list[dict[str, Any]]:
@@ -51,10 +52,9 @@ def _run_row(folder: Path) -> dict[str, Any]:
 
 def extreme(run: Run, best: bool) -> str:
     """The id of the trajectory with the highest (or lowest) reward; a failed one is lowest of all."""
-    trajectories = run.trajectories()
-    if not trajectories:
+    key = {t.id: (t.reward if t.reward is not None else float("-inf")) for t in run.each()}
+    if not key:
         raise ComponentError(f"run {run.id} has no trajectories yet")
-    key = {t.id: (t.reward if t.reward is not None else float("-inf")) for t in trajectories}
     return (max if best else min)(key, key=lambda name: key[name])
 
 
@@ -70,13 +70,13 @@ def show_run(run: Run) -> None:
         report.say(f"\nrollouts of {name}: {figures['rollouts']}, mean reward {number(figures['reward'])}")
     for name, figures in summary["training"].items():
         _show_training(report, name, figures)
-    trajectories = run.trajectories()
-    if not trajectories:
+    records = [seen(t) for t in run.each()]
+    if not records:
         return
     report.say("")
-    for alarm in alarms(run, trajectories):
+    for alarm in alarms(run, records):
         report.alarm(alarm)
-    shown = trajectories[-20:]
+    shown = [run.trajectory(r.id) for r in records[-20:]]
     rows = [
         [
             t.id,
@@ -88,7 +88,7 @@ def show_run(run: Run) -> None:
         for t in shown
     ]
     report.table(
-        f"the last {len(shown)} of {len(trajectories)} trajectories", ["id", "reward", "turns", "calls", "answer"], rows
+        f"the last {len(shown)} of {len(records)} trajectories", ["id", "reward", "turns", "calls", "answer"], rows
     )
     report.say(f"\nOne as a conversation: guerdon show {run.id} {shown[-1].id}   (or --best, --worst)")
     report.say(f"All as a page: guerdon report {run.id}")

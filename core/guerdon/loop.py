@@ -30,7 +30,7 @@ async def improve(engine: "Engine") -> None:
         await engine.evaluate(start[-1], engine.number(start[-1]))
     for iteration in range(1, loop.iterations + 1):
         name = f"iteration-{iteration}"
-        trajectories = await engine.iteration(iteration)
+        trajectories = await engine.iteration(iteration, trainer)
         learnt = not trainer or await learn(engine, name, trainer, trajectories)
         if learnt and every and (iteration % every == 0 or iteration == loop.iterations):
             await engine.evaluate(name, engine.number(name))
@@ -73,8 +73,9 @@ async def learn(engine: "Engine", name: str, trainer: Bound, trajectories: Seque
     report.say(f"  {choice}, {counted(count, 'row')}")
     facts = {"rows": count, "trajectories": len(choice.kept), "choice": choice.to_json()}
     if count:
-        await engine.train_process(name, trainer, rows)
+        await engine.trainings.train(name, trainer)
     else:
+        await engine.trainings.forget()
         report.warn(_nothing(choice, engine, ends=not demonstrated))
     run.finish_stage(stage, {**facts, "seconds": engine.served.clock.take()})
     return bool(count)

@@ -27,8 +27,11 @@ class Endpoint(Protocol):
 
     - `stream(body, task)`, an async generator of the response's chunks as OpenAI streams them; token ids and logprobs
       are in the chunks as vLLM has them. An endpoint without it is answered for in one chunk;
+    - `batches(body, task)`, the same in lists of those chunks that came together, which costs less of each;
     - `raw(body, task)`, an async generator of the response's bytes as they come (server-sent events where the body has
       `stream`), so that a gateway which only hands them to a worker need not read them;
+    - `logprobs`, an attribute: whether it asks its server for them. It is set, by whether something will learn from
+      them: they are half of what a server does for a short reply;
     - `async sleep()` and `async wake()`, which give a GPU's memory back while something else needs it.
     """
 

@@ -67,8 +67,14 @@ def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
         sampling=recipe.sampling.body(),
         rewards=tuple((r.name, r.weight) for r in plan.rewards),
         single_turn=plan.single_turn,
+        server_share=_server_share(plan.backend),
         checking=checking,
     )
+
+
+def _server_share(backend: Bound) -> float:
+    target = getattr(backend.function, "gpu_share", "")
+    return float(attribute(target)(backend.settings)) if target else 0.0
 
 
 def _at(plan: Plan, key: Key, bound: Bound, error: SettingError) -> RecipeError:

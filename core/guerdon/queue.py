@@ -26,6 +26,15 @@ UNATTENDED_SECONDS = 30.0
 KEPT_SECONDS = 7 * 86400.0
 """What an engine left behind and never came back for."""
 
+NOWHERE = "agent_nowhere"
+"""The kind of an item's failure when its agent starts in none of the workers that are alive."""
+
+ALONE_SECONDS = 3.0
+"""Then a worker in which an agent does not start tries again, for the last time: others may have come."""
+
+REST_SECONDS = 60.0
+"""The same beside others, which have the work: it may have been mended."""
+
 STATUSES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 _TABLES = """
@@ -156,6 +165,7 @@ class Queue:
         """
         self.path = path
         self._expired = 0.0
+        self._lacking: dict[tuple[str, str], float] = {}  # stage and worker, in which its agent does not start: since
         with clear_errors(path):
             self._open(path)
 
@@ -191,6 +201,7 @@ class Queue:
 
     def put(self, stage: str, spec: dict[str, Any], items: Sequence[Item]) -> None:
         tries = int(spec.get("rollout", {}).get("tries", 3))
+        self._try_all(stage)
         with self.transaction():
             self._db.execute(
                 "insert or replace into stages values (?,?,?,?)", (stage, json.dumps(spec), tries, time.time())
@@ -212,10 +223,12 @@ class Queue:
         with self.transaction():
             self._seen(worker, now)
             self._expire(now)
+            for_others = json.dumps([s for s, w in self._lacking if w == worker and self._rests(s, w, now)])
             rows = self._db.execute(
                 "select key, stage, id, task, phase, iteration, attempt, tries + 1 from items where status = 'queued' "
-                "and due <= ? and +stage in (select id from stages where attended > ?) order by key limit ?",
-                (now, now - UNATTENDED_SECONDS, count),
+                "and due <= ? and +stage in (select id from stages where attended > ? "
+                "and id not in (select value from json_each(?))) order by key limit ?",
+                (now, now - UNATTENDED_SECONDS, for_others, count),
             ).fetchall()
             self._db.executemany(
                 "update items set status = 'running', worker = ?, began = ?, until = ?, tries = tries + 1 "
@@ -256,13 +269,41 @@ class Queue:
                 if row is None or row[1] in ("succeeded", "failed"):
                     continue
                 stage, status, owner, tries, most = row
-                if worth_another_try(outcome.kind):
+                if outcome.kind == "agent_start" or worth_another_try(outcome.kind):
                     if status != "running" or owner != worker:
                         continue  # another has it by now
+                    if outcome.kind == "agent_start":
+                        self._not_begun(outcome, stage, worker)
+                        continue
                     if tries < most:
                         self._again(outcome.key, time.time() + wait_before(tries))
                         continue
+                self._lacking.pop((stage, worker), None)
                 self._end(outcome.key, stage, outcome.kind, str(outcome.body))
+
+    def _not_begun(self, outcome: Outcome, stage: str, worker: str) -> None:
+        """A worker lacks what an item's agent needs: it is for others, if there are any; the try does not count."""
+        now = time.time()
+        if not self._rests(stage, worker, now):
+            if (stage, worker) in self._lacking and not self._others(stage, now):
+                return self._end(outcome.key, stage, NOWHERE, str(outcome.body))
+            self._lacking[stage, worker] = now
+        self._db.execute(
+            "update items set status = 'queued', worker = null, tries = tries - 1 where key = ?", (outcome.key,)
+        )
+
+    def _rests(self, stage: str, worker: str, now: float) -> bool:
+        """Whether a worker that lacks something leaves a stage to others, or waits for them, as yet."""
+        seconds = REST_SECONDS if self._others(stage, now) else ALONE_SECONDS
+        return now - self._lacking.get((stage, worker), 0.0) < seconds
+
+    def _others(self, stage: str, now: float) -> bool:
+        """Whether there are workers alive in which the stage's agent starts, as far as is known."""
+        alive = self._db.execute("select name from workers where seen > ?", (now - LEASE_SECONDS,))
+        return any((stage, name) not in self._lacking for (name,) in alive)
+
+    def _try_all(self, stage: str) -> None:
+        self._lacking = {key: since for key, since in self._lacking.items() if key[0] != stage}
 
     def release(self, worker: str, keys: Collection[int] | None) -> None:
         with self.transaction():
@@ -307,6 +348,7 @@ class Queue:
             )
 
     def forget(self, stage: str) -> None:
+        self._try_all(stage)
         with self.transaction():
             self._db.execute("delete from results where stage = ?", (stage,))
             self._db.execute("delete from items where stage = ?", (stage,))

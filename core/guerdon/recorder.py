@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from guerdon.errors import BackendError
 from guerdon.policy import Endpoint
+from guerdon.stopping import Stoppable
 from guerdon.streams import as_chunk, assembled
 from guerdon.task import Message, Task
 from guerdon.trajectory import Turn
@@ -48,7 +49,7 @@ class Recorder:
         self._model = model
         self._task = task
         self._conversation: list[Message] = []
-        self._calls: set[asyncio.Timeout] = set()
+        self._calls: set[Stoppable] = set()
 
     @property
     def model(self) -> str:
@@ -77,29 +78,31 @@ class Recorder:
         self.error = None
         return {**response, "model": self.model}
 
-    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
-        """The response's chunks as they come; recorded like a whole one, as far as the agent has read it.
+    async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """The response's chunks, as many as come together; recorded like a whole one, as far as the agent has read it.
 
         An endpoint that does not stream answers with one chunk.
         """
-        ask = getattr(self.endpoint, "stream", None)
+        ask = getattr(self.endpoint, "batches", None)
+        if ask is None and (single := getattr(self.endpoint, "stream", None)):
+            ask = lambda request, task: _one_by_one(single(request, task))  # noqa: E731
         if ask is None:
-            yield as_chunk(await self.ask(body))
+            yield [as_chunk(await self.ask(body))]
             return
-        started, chunks = time.perf_counter(), list[dict[str, Any]]()
+        started, heard = time.perf_counter(), list[dict[str, Any]]()
         try:
             asked, request = self._request(body)
             request |= {"stream": True, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
             try:
                 async with aclosing(ask(request, self._task)) as coming:
-                    while chunk := await self._while_open(anext(coming, None)):
-                        chunks.append(chunk)
-                        yield {**chunk, "model": self.model}
+                    while chunks := await self._while_open(anext(coming, None)):
+                        heard += chunks
+                        yield [{**chunk, "model": self.model} for chunk in chunks]
             except (GeneratorExit, asyncio.CancelledError):  # the agent has heard enough
                 with suppress(BackendError):
-                    self._record_stream(asked, request, chunks, started, said=True)
+                    self._record_stream(asked, request, heard, started, said=True)
                 raise
-            self._record_stream(asked, request, chunks, started)
+            self._record_stream(asked, request, heard, started)
         except BackendError as error:
             self.error = error
             raise
@@ -109,19 +112,15 @@ class Recorder:
         """The rollout is over: nothing more is answered, and what is being asked ends."""
         self.closed = True
         for call in self._calls:
-            call.reschedule(0)
+            call.stop(_over())
 
     async def _while_open(self, answer: Awaitable[T]) -> T:
-        try:
-            async with asyncio.timeout(None) as call:
-                self._calls.add(call)
+        with Stoppable() as call:
+            self._calls.add(call)
+            try:
                 return await answer
-        except TimeoutError:
-            if call.expired():
-                raise _over() from None
-            raise
-        finally:
-            self._calls.discard(call)
+            finally:
+                self._calls.discard(call)
 
     def _request(self, body: Mapping[str, Any]) -> tuple[list[Message], dict[str, Any]]:
         """What is asked, as messages, and the body to send.
@@ -196,6 +195,12 @@ class Recorder:
         for tool in request.get("tools", ()):
             if tool not in self.tools:
                 self.tools.append(dict(tool))
+
+
+async def _one_by_one(chunks: AsyncGenerator[T, None]) -> AsyncGenerator[list[T], None]:
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            yield [chunk]
 
 
 UNREADABLE = (KeyError, IndexError, TypeError, AttributeError)

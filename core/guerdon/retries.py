@@ -2,7 +2,7 @@
 
 import random
 
-WORTH_IT = frozenset({"http_429", "dropped", "refused", "server_died", "tool_server", "agent_start", "worker_died"})
+WORTH_IT = frozenset({"http_429", "dropped", "refused", "server_died", "tool_server", "worker_died"})
 
 LONGEST_WAIT = 30.0
 

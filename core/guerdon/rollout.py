@@ -42,6 +42,12 @@ class Attempt:
     def id(self) -> str:
         return f"{self.phase}-{self.iteration}-{self.task.id}-{self.attempt}"
 
+    def trajectory(self, *, model: str, tries: int, agent: str = "", **what: Any) -> Trajectory:
+        """What came of it: `what` are further fields of the trajectory, `failure` alone where it was not begun."""
+        return Trajectory(
+            self.id, self.task.id, self.phase, self.iteration, self.attempt, agent, model, tries=tries, **what
+        )
+
 
 @dataclass
 class RolloutRunner:
@@ -64,20 +70,15 @@ class RolloutRunner:
         with self.gateway.recorder(self.endpoint, attempt.task, self.sampling, self.asks) as recorder:
             started = time.perf_counter()
             outcome = await self._outcome(attempt.task.for_agent(self.expose), recorder)
-            return Trajectory(
-                id=attempt.id,
-                task_id=attempt.task.id,
-                phase=attempt.phase,
-                iteration=attempt.iteration,
-                attempt=attempt.attempt,
+            return attempt.trajectory(
                 agent=self.name,
                 model=self.model,
+                tries=tries,
                 turns=tuple(recorder.turns),
                 tools=tuple(recorder.tools),
                 completion=outcome if isinstance(outcome, str) else None,
                 failure=outcome if isinstance(outcome, Failure) else None,
                 seconds=round(time.perf_counter() - started, 6),
-                tries=tries,
             )
 
     async def _outcome(self, task: Task, recorder: Recorder) -> str | Failure:

@@ -1,7 +1,8 @@
 """A rollout worker: leases rollouts from a queue, runs many at once, and hands over what is finished.
 
 The engine has one of its own, straight on its queue. Others are processes: `python -m guerdon.rollout_worker` with the
-queue's address in GUERDON_QUEUE and its token in GUERDON_TOKEN, which is `guerdon worker URL` too.
+queue's address in GUERDON_QUEUE and its token in GUERDON_TOKEN or, with GUERDON_ENGINE=stdin, in the first line of
+stdin. `guerdon worker URL` is the same.
 """
 
 import asyncio
@@ -141,10 +142,16 @@ def main() -> None:
     from guerdon.worker_process import work
 
     try:
-        # out of the environment: an agent's tools, which a model may use to look around, inherit that
-        work(os.environ["GUERDON_QUEUE"], os.environ.pop("GUERDON_TOKEN"))
+        work(os.environ["GUERDON_QUEUE"], _token())
     except GuerdonError as error:
         sys.exit(f"error: {error}")
+
+
+def _token() -> str:
+    """Not from the environment where it can be helped: what is in it at a process's start, others can read."""
+    if os.environ.get("GUERDON_ENGINE") == "stdin":
+        return sys.stdin.readline().strip()
+    return os.environ.pop("GUERDON_TOKEN")  # at least what an agent starts does not inherit it
 
 
 if __name__ == "__main__":

@@ -20,12 +20,12 @@ def serve(host: str, port: int, folder: str) -> None:
     It prints what to type there. The token that opens the queue is taken from GUERDON_TOKEN, or drawn: set it to keep
     it over restarts.
     """
-    import asyncio
+    from guerdon import event_loop
 
     token, given = os.environ.get("GUERDON_TOKEN", ""), True
     if not token:
         token, given = secrets.token_urlsafe(24), False
-    asyncio.run(_serve(host, port, Path(folder), token, given))
+    event_loop.run(_serve(host, port, Path(folder), token, given))
 
 
 async def _serve(host: str, port: int, folder: Path, token: str, given: bool) -> None:

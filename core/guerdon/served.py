@@ -46,8 +46,8 @@ class Served:
         base = self.plan.model if not self._model or Path(self._model).parent.name != "checkpoints" else self._model
         return f"{base} + {self.adapter.name}" if self.adapter else base
 
-    async def endpoint(self) -> Endpoint:
-        """The server, answering as the policy is now."""
+    async def endpoint(self, *, logprobs: bool = True) -> Endpoint:
+        """The server, answering as the policy is now; with `logprobs` if something will learn from them."""
         model, (served, adapter) = self.model(), self._serves
         if self._endpoint is None or served != model:
             with self.clock("serve"):
@@ -61,6 +61,8 @@ class Served:
             if adapter != self.adapter:
                 await self._endpoint.load_adapter(self.adapter)
         self._serves = (model, self.adapter)
+        if hasattr(self._endpoint, "logprobs"):
+            self._endpoint.logprobs = logprobs
         return self._endpoint
 
     async def sleep(self) -> None:

@@ -106,16 +106,22 @@ class Run:
 
     def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
         """By iteration, task and attempt; the tasks in the order in which they were added last."""
+        return list(self.each(phase, iteration))
+
+    def each(self, phase: str | None = None, iteration: int | None = None) -> Iterator[Trajectory]:
+        """The same one by one: of a long run they do not fit into memory."""
         where = " and ".join(
             clause for clause, on in (("trajectories.phase = ?", phase), ("iteration = ?", iteration)) if on is not None
         )
         values = [v for v in (phase, iteration) if v is not None]
-        found = self._db.execute(
-            "select trajectories.body from trajectories left join tasks on tasks.phase = trajectories.phase "
+        ids = self._db.execute(
+            "select trajectories.id from trajectories left join tasks on tasks.phase = trajectories.phase "
             f"and tasks.id = task_id {'where ' + where if where else ''} order by iteration, tasks.rowid, attempt",
             values,
         )
-        return [Trajectory.from_json(loads(row[0])) for row in found]
+        for name in ids.fetchall():  # sorted without their bodies
+            if row := self._db.execute("select body from trajectories where id = ?", name).fetchone():
+                yield Trajectory.from_json(loads(row[0]))
 
     def index(self) -> list[dict[str, Any]]:
         """Id, reward and failure of every trajectory."""
@@ -201,13 +207,33 @@ def find_run(runs: Path, name: str) -> Path:
             return folder
     known = [p.name for p in list_runs(runs)]
     if not known:
-        raise StoreError(f"there are no runs in {runs}/ yet; start one, e.g. guerdon run quickstart")
+        hint = elsewhere(runs)
+        raise StoreError(
+            f"there are no runs in {runs}/ yet; start one, e.g. guerdon run quickstart{hint and '.' + hint}"
+        )
     matches = known[-1:] if name == "last" else [k for k in known if name and name in k]
     if len(matches) == 1:
         return runs / matches[0]
     if matches:
         raise StoreError(f"{name!r} fits several runs: {', '.join(matches)}")
-    raise StoreError(f"there is no run {name!r} in {runs}/.{near_miss(name, known)}")
+    raise StoreError(
+        f"there is no run {name!r} in {runs}/ (another folder: --runs).{near_miss(name, known)}{elsewhere(runs)}"
+    )
+
+
+def elsewhere(runs: Path) -> str:
+    """' gsm.yaml keeps its runs in out: --runs out', of the recipes in this folder that name another folder."""
+    import yaml
+
+    found: dict[str, str] = {}
+    for path in sorted(Path().glob("*.y*ml")):
+        with contextlib.suppress(OSError, ValueError, yaml.YAMLError):
+            recipe = yaml.safe_load(path.read_text("utf-8"))
+            folder = recipe.get("runs") if isinstance(recipe, dict) else None
+            if isinstance(folder, str) and Path(folder) != runs and list_runs(Path(folder)):
+                found.setdefault(folder, path.name)
+    said = "; ".join(f"{name} keeps its runs in {folder}: --runs {folder}" for folder, name in found.items())
+    return said and f" {said}"
 
 
 def list_runs(runs: Path) -> list[Path]:

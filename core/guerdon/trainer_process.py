@@ -1,21 +1,25 @@
 """A training process: `python -m guerdon.trainer_process`, one job and out.
 
-It connects to the engine's socket, named in GUERDON_TRAINER, gets its order there, and reports there. Of several
-processes that a launcher started, each connects and gets the same order; what they report is the main one's.
+It connects to the engine's socket, named in GUERDON_TRAINER, gets its order there, begins when it is told to, and
+reports there. One that is started early imports what it will need meanwhile. Of several processes that a launcher
+started, each connects and gets the same order; what they report is the main one's.
 """
 
 import faulthandler
+import logging
 import os
 import queue
 import signal
 import socket
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from guerdon.plugins import Component
 from guerdon.worker import receive, send
 
 
@@ -35,6 +39,11 @@ class Line:
     def tell(self, *message: Any) -> None:
         with self._lock:
             send(self._out, message)
+
+    def begin(self) -> None:
+        """Wait for the word to begin."""
+        self._answers.get()
+        self.tell("begun")
 
     def ask(self, *message: Any) -> Any:
         self.tell(*message)
@@ -67,11 +76,32 @@ class LiveRollouts:
         return answer
 
 
+def warm(trainer: Component, job: Any, settings: Mapping[str, Any]) -> bool:
+    """Import what a training will need. `False`: it failed; the process that is then started in its place, when there
+    is something to train on, will say so."""
+    from guerdon.registry import load
+    from guerdon.traits import attribute
+
+    started = time.perf_counter()
+    try:
+        if target := getattr(load(trainer), "warm", ""):
+            attribute(target)(job, settings)
+    except Exception:
+        traceback.print_exc()
+        return False
+    print(f"started early: imports {time.perf_counter() - started:.1f} s", flush=True)
+    return True
+
+
 def main() -> int:
     faulthandler.register(signal.SIGUSR1)  # the engine asks where it hangs
     signal.signal(signal.SIGTERM, lambda *_: os._exit(143))
+    logger = logging.getLogger("guerdon")
+    logger.addHandler(logging.StreamHandler(sys.stdout))
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
     line = Line(os.environ["GUERDON_TRAINER"])
-    trainer, settings, job = line.order
+    trainer, settings, facts, early = line.order
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
     from guerdon.errors import GuerdonError
@@ -86,12 +116,19 @@ def main() -> int:
         if rank == 0:
             line.tell("say", text)
 
-    rollouts = job.pop("rollouts", None)
-    if rollouts is not None:
-        job["rollouts"] = LiveRollouts(line, rollouts)
+    if facts.get("rollouts") is not None:
+        facts["rollouts"] = LiveRollouts(line, facts["rollouts"])
+    job = TrainingJob(**facts, log=log, say=say, main=rank == 0, world=world)
+    if early and not warm(trainer, job, settings):
+        return 1
+    ready = time.perf_counter()
+    line.begin()
+    begun = time.perf_counter()
+    if early:
+        print(f"it was ready, and waited {begun - ready:.1f} s for its rows", flush=True)
     error = ""
     try:
-        load(trainer)(TrainingJob(**job, log=log, say=say, main=rank == 0, world=world), **settings)
+        load(trainer)(job, **settings)
     except GuerdonError as raised:
         error = str(raised)
     except ImportError as raised:
@@ -100,6 +137,8 @@ def main() -> int:
     except Exception as raised:
         error = f"trainer {trainer.name!r} failed: {type(raised).__name__}: {raised}"
         traceback.print_exc()
+    if rank == 0:
+        print(f"end: {time.perf_counter() - begun:.1f} s after it began")
     sys.stdout.flush()
     line.tell("done", error, rank == 0)
     return 1 if error else 0

@@ -25,8 +25,10 @@ def traits(
     preflight: Target | None = None,
     preview: Target | None = None,
     launcher: Target | None = None,
+    warm: Target | None = None,
     advice: Target | None = None,
     serves_adapters: bool | None = None,
+    gpu_share: Target | None = None,
     single_turn: bool | None = None,
     reached_at: Target | None = None,
 ) -> Callable[[F], F]:
@@ -39,9 +41,11 @@ def traits(
         preflight: Of a trainer or a backend: `(settings, facts) -> notes`, run before anything else is.
         preview: Of a trainer: `(model, rows, settings) -> [PreviewRow]`, rows as it will see them.
         launcher: Of a trainer: `(launch, settings) -> (command, environment)` for many processes.
+        warm: Of a trainer: `(job, settings)`, imports what it will need before its rows are there.
         advice: Of a trainer: `(log, code, settings, timeout) -> text`, what to change on failure:
             by the end of its log, its exit code (`None` when it took longer than `timeout` seconds).
         serves_adapters: Of a backend: whether it can answer with an adapter that was trained here; true by default.
+        gpu_share: Of a backend: `(settings) -> share`, its server's of each GPU's memory; 0: not known.
         single_turn: Of an agent: it asks the model once, without tools.
         reached_at: Of an executor: `(settings) -> host`, the address at which its workers reach this machine, for the
             engine to listen at; empty: they are on this machine. Asked where the user gave none.

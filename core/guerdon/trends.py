@@ -19,6 +19,8 @@ LONG = 20
 class Seen:
     """What of a trajectory is looked at."""
 
+    id: str
+    attempt: int
     phase: str
     iteration: int
     task: str
@@ -44,6 +46,8 @@ def seen(t: Trajectory) -> Seen:
     said = [turn.reply.get("content") or "" for turn in t.turns]
     calls = [[c.get("function") for c in turn.reply.get("tool_calls") or () if isinstance(c, dict)] for turn in t.turns]
     return Seen(
+        t.id,
+        t.attempt,
         t.phase,
         t.iteration,
         t.task_id,

@@ -12,13 +12,13 @@ import signal
 import socket
 import threading
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from guerdon import event_loop
 from guerdon.errors import AgentError, GuerdonError
 from guerdon.fastjson import dumps, loads
 from guerdon.gateway import Gateway, serve_gateway
@@ -45,9 +45,6 @@ GATHER_SECONDS = 0.004
 IDLE_SECONDS = 300.0
 """Then an agent is closed, with its servers: its run is over, it seems."""
 
-LONGEST_REST = 5.0
-"""Of a worker in which an agent does not start; the first is a second, and each is twice the one before."""
-
 END_SECONDS = 8.0
 """For a worker that is told to end, to hand over and to stop its agents; then it is killed."""
 
@@ -70,7 +67,7 @@ def work(url: str, token: str, concurrency: int = 0) -> None:
     if os.environ.get("GUERDON_ENGINE") == "stdin":
         threading.Thread(target=_end_with_engine, name="engine", daemon=True).start()
     with rarely_collecting():
-        asyncio.run(_work(url, token, name, concurrency))
+        event_loop.run(_work(url, token, name, concurrency))
 
 
 async def _work(url: str, token: str, name: str, concurrency: int) -> None:
@@ -88,8 +85,7 @@ async def _work(url: str, token: str, name: str, concurrency: int) -> None:
         loop.add_signal_handler(number, end)
     queue = RemoteQueue(url, token)
     try:
-        shared = "GUERDON_RUN" not in os.environ
-        async with serve_gateway() as gateway, agents_of(gateway, token, shared) as agents:
+        async with serve_gateway() as gateway, agents_of(gateway, token) as agents:
             worker = RolloutWorker(
                 queue, agents.roll, name=name, concurrency=concurrency, lease=LEASE_SECONDS, pause=GATHER_SECONDS
             )
@@ -125,15 +121,16 @@ def _beat(queue: RemoteQueue, worker: RolloutWorker, loop: asyncio.AbstractEvent
     async def beat() -> None:
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            lost = await queue.beat(worker.name, list(worker.running), LEASE_SECONDS)
-            if lost:
-                loop.call_soon_threadsafe(worker.drop, lost)
+            try:
+                lost = await queue.beat(worker.name, list(worker.running), LEASE_SECONDS)
+                if lost:
+                    loop.call_soon_threadsafe(worker.drop, lost)
+            except Exception as error:  # refused too: a worker with its hands full hears of that only later
+                if loop.is_closed():
+                    return
+                log.warning("saying that this worker lives failed: %s: %s", type(error).__name__, error)
 
-    def run() -> None:
-        with contextlib.suppress(GuerdonError, RuntimeError):  # the loop is closed; or a queue of another token
-            asyncio.run(beat())
-
-    threading.Thread(target=run, name="beat", daemon=True).start()
+    threading.Thread(target=lambda: asyncio.run(beat()), name="beat", daemon=True).start()
 
 
 def _end_with_engine() -> None:
@@ -144,16 +141,11 @@ def _end_with_engine() -> None:
 
 @dataclass
 class Agents:
-    """Rolls out leases, each with the agent of its recipe, which is opened once.
-
-    `shared`: there may be workers on the queue that have what this one lacks.
-    """
+    """Rolls out leases, each with the agent of its recipe, which is opened once."""
 
     gateway: Gateway
     token: str
-    shared: bool = False
     _open: dict[str, "_Held"] = field(default_factory=dict)
-    _false_starts: Counter[str] = field(default_factory=Counter)
 
     async def roll(self, lease: Lease) -> Trajectory:
         """What comes of a lease, whatever happens."""
@@ -167,17 +159,7 @@ class Agents:
         except Exception as error:
             log.exception("rollout %s broke", lease.id)
             failure = Failure("error", f"{type(error).__name__}: {error}")
-        return Trajectory(
-            id=attempt.id,
-            task_id=attempt.task.id,
-            phase=lease.phase,
-            iteration=lease.iteration,
-            attempt=lease.attempt,
-            agent="",
-            model=spec["model"],
-            failure=failure,
-            tries=lease.tries,
-        )
+        return attempt.trajectory(model=spec["model"], tries=lease.tries, failure=failure)
 
     def _runner(self, spec: Mapping[str, Any], agent: Agent, held: "_Held") -> RolloutRunner:
         settings = Rollout.model_construct(**spec["rollout"])
@@ -210,16 +192,10 @@ class Agents:
                 first = self._open.get(key) is held
                 if first:
                     del self._open[key]  # the next lease tries again
-                if not self.shared:
-                    raise
                 where = f"on {socket.gethostname()}, process {os.getpid()}"
                 if first:
                     log.warning("the agent does not start %s: %s", where, error)
-                    self._false_starts[key] += 1
-                # a worker that lacks something must not be the fastest, and fail all that others could do
-                await asyncio.sleep(min(LONGEST_REST, 2.0 ** (self._false_starts[key] - 1)))
                 raise AgentError(f"the agent does not start {where}: {error}", kind="agent_start") from None
-            self._false_starts.pop(key, None)
             yield agent, held
         finally:
             held.used -= 1
@@ -271,8 +247,8 @@ class _Held:
 
 
 @asynccontextmanager
-async def agents_of(gateway: Gateway, token: str, shared: bool = False) -> AsyncIterator[Agents]:
-    agents = Agents(gateway, token, shared)
+async def agents_of(gateway: Gateway, token: str) -> AsyncIterator[Agents]:
+    agents = Agents(gateway, token)
     try:
         yield agents
     finally:

@@ -54,6 +54,19 @@ class Workplace:
         await asyncio.gather(*self._workers, return_exceptions=True)
 
 
+async def ask(server: str, token: str) -> None:
+    """Is the `guerdon serve` at this address there, and does the token open it?
+
+    Raises:
+        GuerdonError: it is not, or refuses the token.
+    """
+    queue = RemoteQueue(server, token)
+    try:
+        await queue.check()
+    finally:
+        await queue.aclose()
+
+
 def identity(run: Run) -> str:
     """A run among those that share a queue, from many machines."""
     return f"{run.id}@{run.info['created']:.3f}"
@@ -71,9 +84,6 @@ async def workplace(
     """The place that the recipe's `rollout` asks for.
 
     `server` is the address of a `guerdon serve`, `token` opens it, `host` is where workers reach the engine.
-
-    Raises:
-        GuerdonError: the server is not there, or refuses the token.
     """
     count = plan.recipe.rollout.workers
     host = host or (_reached_at(plan.executor) if count else "") or LOOPBACK
@@ -87,7 +97,6 @@ async def workplace(
         if server:
             queue = RemoteQueue(server, token)
             stack.push_async_callback(queue.aclose)
-            await queue.check()
             gateway = await stack.enter_async_context(serve_gateway(host=host, token=token))
         else:
             local = Queue(run.folder / "queue.db")
@@ -100,7 +109,6 @@ async def workplace(
             server = gateway.base_url.removesuffix("/v1")
         env = {
             "GUERDON_QUEUE": server,
-            "GUERDON_TOKEN": token,
             "GUERDON_RUN": identity(run),
             "GUERDON_CONCURRENCY": str(plan.recipe.rollout.concurrency),
         }

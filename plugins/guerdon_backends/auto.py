@@ -2,14 +2,24 @@
 
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Any
 
 from guerdon.policy import Endpoint
+from guerdon.traits import traits
 
 log = logging.getLogger("guerdon")
 
 
+def gpu_share(settings: Mapping[str, Any]) -> float:
+    """vLLM's, where that is sure to be taken: OPENAI_BASE_URL may mean another server."""
+    from guerdon_backends import vllm_server
+
+    return 0.0 if os.environ.get("OPENAI_BASE_URL") or vllm_server.unusable() else vllm_server.gpu_share(settings)
+
+
+@traits(gpu_share=gpu_share)
 @asynccontextmanager
 async def auto(model: str) -> AsyncIterator[Endpoint]:
     """`openai` where OPENAI_BASE_URL is set and the model is no local folder; `vllm` on a GPU; else `transformers`."""

@@ -101,9 +101,11 @@ class LocalEndpoint(RunningEndpoint):
 
     async def stop(self) -> None:
         """End the process and all that it started; on return the GPU memory that they held is free."""
-        await self._http.aclose()
-        await self._end()
-        self._port.close()
+        with contextlib.closing(self._port):
+            try:
+                await self._http.aclose()
+            finally:
+                await self._end()
 
     async def load_adapter(self, path: Path | None) -> None:
         starts = self._starts

@@ -53,6 +53,14 @@ class RunningEndpoint:
         self._ready = asyncio.Event()  # not while a server is started again: it has no adapter yet
         self._ready.set()
 
+    @property
+    def logprobs(self) -> bool:
+        return self._http.logprobs
+
+    @logprobs.setter
+    def logprobs(self, wanted: bool) -> None:
+        self._http.logprobs = wanted
+
     async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
         await self._until_ready()
         starts, model = self._starts, self.model
@@ -65,6 +73,10 @@ class RunningEndpoint:
     def stream(self, body: dict[str, Any], task: Task) -> AsyncIterator[dict[str, Any]]:
         """The response's chunks; what fails before the first of them is mended and asked again, as in `complete`."""
         return self._streamed(lambda: self._http.stream(body, task))
+
+    def batches(self, body: dict[str, Any], task: Task) -> AsyncIterator[list[dict[str, Any]]]:
+        """As `stream`, those chunks at once that come at once."""
+        return self._streamed(lambda: self._http.batches(body, task))
 
     def raw(self, body: dict[str, Any], task: Task) -> AsyncIterator[bytes]:
         """The response as the server sends it, in pieces; failures as in `stream`."""

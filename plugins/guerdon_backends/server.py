@@ -6,12 +6,13 @@ LoRA adapters that are loaded while it runs. What it does not know and would cha
 
 import argparse
 import asyncio
+import functools
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "functions": (),
 }
 """Fields that this server does not know, with the values that change nothing."""
+
+
+Say = Callable[[Reply, str, slice], dict[str, Any]]
+"""A choice's text and some of its tokens, as an endpoint puts them."""
 
 
 class RequestError(Exception):
@@ -136,7 +141,7 @@ class Server:
         return JSONResponse(self._completion(body, messages, prompt, replies)) if replies else Response(status_code=499)
 
     async def text(self, request: Request) -> Response:
-        """A text completion; a stream of it is one event."""
+        """A text completion."""
         body = await json_body(request)
         prompt = body.get("prompt")
         if isinstance(prompt, str):
@@ -147,15 +152,15 @@ class Server:
         for name, neutral in (("echo", False), ("best_of", 1), ("suffix", ""), ("logprobs", 0)):
             if body.get(name) not in (None, neutral):
                 raise RequestError(f"this server's `{name}` is {neutral!r} ({body[name]!r} was asked for)")
-        replies = await self._replies(request, self._job({**body, "tools": None}, prompt))
+        job, head = self._job({**body, "tools": None}, prompt), self._head(body, "text_completion")
+        say = functools.partial(self._text_choice, body)
+        if body.get("stream"):
+            return StreamingResponse(self._stream(body, job, head, [], say, False), media_type="text/event-stream")
+        replies = await self._replies(request, job)
         if not replies:
             return Response(status_code=499)
-        ids, logprobs = bool(body.get("return_token_ids")), body.get("logprobs") is not None
-        choices = [self._text_choice(i, reply, prompt, ids, logprobs) for i, reply in enumerate(replies)]
-        head = {**self._head(body, "text_completion"), "choices": choices, "usage": usage(prompt, replies)}
-        if body.get("stream"):
-            return Response(event(head) + "data: [DONE]\n\n", media_type="text/event-stream")
-        return JSONResponse(head)
+        choices = [say(reply, reply.text, slice(0, None)) for reply in replies]
+        return JSONResponse({**head, "choices": choices, "usage": usage(prompt, replies)})
 
     async def _replies(self, request: Request, job: Job) -> list[Reply]:
         """Run a job; nothing when the client has gone."""
@@ -174,21 +179,21 @@ class Server:
         finally:
             job.cancelled = not answer.done()
 
-    async def _chunks(self, body: dict[str, Any], messages: list[dict[str, Any]], job: Job) -> AsyncIterator[str]:
-        """The events of a stream. A reply that may call tools comes whole, at its end."""
-        ids, logprobs, tools = bool(body.get("return_token_ids")), bool(body.get("logprobs")), self._tools(body)
-        head = self._head(body, "chat.completion.chunk")
+    async def _stream(
+        self, body: dict[str, Any], job: Job, head: dict[str, Any], first: list[dict[str, Any]], say: Say, whole: bool
+    ) -> AsyncIterator[str]:
+        """The events of a stream: the `first`, and then choices, as `say` makes them of what is new of a reply. A
+        reply that may call tools comes `whole`, at its end."""
         told = [Told() for _ in range(job.n)]
         finished: list[Reply] = []
-        for index in range(job.n):
-            first = {"index": index, "delta": {"role": "assistant", "content": ""}, "finish_reason": None}
-            yield event({**head, "choices": [first]} | ({"prompt_token_ids": job.prompt} if ids else {}))
+        for choice in first:
+            yield event({**head, **choice})
         try:
             async with aclosing(growing(self.engine, job)) as replies:
                 async for reply in replies:
-                    if choice := self._grown(reply, told[reply.index], body, messages, logprobs, ids, tools):
-                        finished += [reply] if choice["finish_reason"] else []
-                        yield event({**head, "choices": [choice]})
+                    if new := self._new(reply, told[reply.index], whole):
+                        finished += [reply] if reply.finish else []
+                        yield event({**head, "choices": [say(reply, *new)]})
         except RuntimeError as error:
             yield event({"error": {"message": f"generation failed: {error}", "type": "InternalServerError"}})
         else:
@@ -196,35 +201,36 @@ class Server:
                 yield event({**head, "choices": [], "usage": usage(job.prompt, finished)})
             yield "data: [DONE]\n\n"
 
-    def _grown(
-        self,
-        reply: Reply,
-        told: Told,
-        body: dict[str, Any],
-        messages: list[dict[str, Any]],
-        logprobs: bool,
-        ids: bool,
-        tools: bool,
-    ) -> dict[str, Any] | None:
-        """What there is to say of a reply since it was `told`."""
-        finish, count = reply.finish, len(reply.logprobs)
-        if told.finished or (tools and not finish) or (count == told.tokens and not finish):
+    def _new(self, reply: Reply, told: Told, whole: bool) -> tuple[str, slice] | None:
+        """What there is to say of a reply since it was `told`: its text, and which of its tokens."""
+        finish, count = bool(reply.finish), len(reply.logprobs)
+        if told.finished or (not finish and (whole or count == told.tokens)):
             return None
-        choice: dict[str, Any] = {"index": reply.index, "delta": {}, "finish_reason": None}
-        if finish:
-            choice = self._choice(reply.index, reply, body, messages, False, False)
-            message = choice.pop("message")
-            choice["delta"] = {"content": (message["content"] or "")[len(told.text) :]}
-            if calls := message.get("tool_calls"):
-                choice["delta"]["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
-        else:
-            text = sayable(self.engine.decode(reply.ids[:count]), reply.job.stop)
-            if len(text) <= len(told.text) or not text.startswith(told.text):
-                return None
-            choice["delta"] = {"content": text[len(told.text) :]}
-            told.text = text
-        since, told.tokens, told.finished = told.tokens, count, bool(finish)
-        return choice | self._tokens(reply, slice(since, count), logprobs, ids)
+        text = reply.text if finish else sayable(self.engine.decode(reply.ids[:count]), reply.job.stop)
+        if not finish and (len(text) <= len(told.text) or not text.startswith(told.text)):
+            return None
+        new = text[len(told.text) :], slice(told.tokens, count)
+        told.text, told.tokens, told.finished = text, count, finish
+        return new
+
+    def _chunks(self, body: dict[str, Any], messages: list[dict[str, Any]], job: Job) -> AsyncIterator[str]:
+        """A chat completion as a stream."""
+        ids, logprobs, tools = bool(body.get("return_token_ids")), bool(body.get("logprobs")), self._tools(body)
+        first = {"delta": {"role": "assistant", "content": ""}, "finish_reason": None}
+        prompt = {"prompt_token_ids": job.prompt} if ids else {}
+        begin = [{"choices": [{"index": i, **first}], **prompt} for i in range(job.n)]
+
+        def say(reply: Reply, text: str, part: slice) -> dict[str, Any]:
+            choice: dict[str, Any] = {"index": reply.index, "delta": {"content": text}, "finish_reason": None}
+            if reply.finish:
+                choice = self._choice(reply.index, reply, body, messages, False, False)
+                message = choice.pop("message")
+                choice["delta"] = {"content": (message["content"] or "") if tools else text}
+                if calls := message.get("tool_calls"):
+                    choice["delta"]["tool_calls"] = [{"index": i, **call} for i, call in enumerate(calls)]
+            return choice | self._tokens(reply, part, logprobs, ids)
+
+        return self._stream(body, job, self._head(body, "chat.completion.chunk"), begin, say, tools)
 
     def _tools(self, body: dict[str, Any]) -> bool:
         return bool(body.get("tools")) and body.get("tool_choice") != "none"
@@ -296,12 +302,15 @@ class Server:
         }
         return choice | self._tokens(reply, slice(None), logprobs, ids)
 
-    def _text_choice(self, index: int, reply: Reply, prompt: list[int], ids: bool, logprobs: bool) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": index, "text": reply.text, "finish_reason": reply.finish, "logprobs": None}
-        if logprobs:
-            tokens = [self.engine.tokenizer.decode([token]) for token in reply.ids]
-            choice["logprobs"] = {"tokens": tokens, "token_logprobs": reply.logprobs}
-        return choice | ({"token_ids": reply.ids, "prompt_token_ids": prompt} if ids else {})
+    def _text_choice(self, body: dict[str, Any], reply: Reply, text: str, part: slice) -> dict[str, Any]:
+        finish = reply.finish or None
+        choice: dict[str, Any] = {"index": reply.index, "text": text, "finish_reason": finish, "logprobs": None}
+        if body.get("logprobs") is not None:
+            tokens = [self.engine.tokenizer.decode([token]) for token in reply.ids[part]]
+            choice["logprobs"] = {"tokens": tokens, "token_logprobs": reply.logprobs[part]}
+        if body.get("return_token_ids"):
+            choice |= {"token_ids": reply.ids[part]} | ({} if part.start else {"prompt_token_ids": reply.job.prompt})
+        return choice
 
     def _tokens(self, reply: Reply, part: slice, logprobs: bool, ids: bool) -> dict[str, Any]:
         """A choice's fields about a part of its tokens."""

@@ -33,7 +33,7 @@ KEY_ENV = "VLLM_API_KEY"
 LACKS = "Backend vllm needs {}. Take backend: transformers."
 
 
-@traits(preflight="guerdon_backends.vllm_server:preflight")
+@traits(preflight="guerdon_backends.vllm_server:preflight", gpu_share="guerdon_backends.vllm_server:gpu_share")
 @asynccontextmanager
 async def vllm(
     model: str,
@@ -158,6 +158,12 @@ def preflight(settings: Mapping[str, Any], facts: Facts) -> list[str]:
     if lacks and not facts.checking:
         raise BackendError(LACKS.format(lacks), kind="no_vllm")
     return [f"backend vllm needs {lacks}, which is not here"] if lacks else []
+
+
+def gpu_share(settings: Mapping[str, Any]) -> float:
+    """What a server started here takes of each GPU's memory; of one that runs already it is not known."""
+    default: float = inspect.signature(vllm).parameters["gpu_memory"].default
+    return 0.0 if settings.get("url") else float(settings.get("gpu_memory", default))
 
 
 def unusable() -> str:

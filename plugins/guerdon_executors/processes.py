@@ -49,13 +49,15 @@ async def keep(start: WorkerStart, name: str) -> None:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "guerdon.rollout_worker"),
                 env={**os.environ, **start.env, "GUERDON_WORKER": name, "GUERDON_ENGINE": "stdin"},
-                stdin=asyncio.subprocess.PIPE,  # it closes with this process, and then the worker goes
+                stdin=asyncio.subprocess.PIPE,  # brings the token; closes with this process, and then the worker goes
                 stdout=asyncio.subprocess.PIPE,
                 stderr=output,
                 start_new_session=True,
             )
         try:
-            assert process.stdout
+            assert process.stdin and process.stdout
+            if not process.stdin.is_closing():  # it may have died already
+                process.stdin.write(f"{start.token}\n".encode())
             ready = await process.stdout.readline()
             code = await process.wait()
         finally:

@@ -9,10 +9,10 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from guerdon.errors import TrainingError
 from guerdon.training import TrainingJob
@@ -113,6 +113,21 @@ def prepare(job: TrainingJob, name: str, *, threads: int | None = None, grpo: bo
     for library in ("trl", "peft", "datasets", "accelerate"):
         logging.getLogger(library).setLevel(logging.ERROR)
     cpu_kernels.install()
+
+
+def warm(job: TrainingJob, settings: Mapping[str, Any]) -> None:
+    """Import what `sft` will need, before its rows are there; no model is loaded."""
+    name, _ = choose(settings["backend"], checkpointing=settings["gradient_checkpointing"], world=job.world)
+    prepare(job, name, threads=settings["threads"])
+    imports()
+
+
+def imports() -> None:
+    """What libraries import when it is first used."""
+    with guarded():
+        from peft import LoraConfig, PeftModel  # noqa: F401
+        from transformers import AutoModelForCausalLM, AutoTokenizer  # noqa: F401
+        from trl import SFTConfig, SFTTrainer  # noqa: F401
 
 
 def _environment() -> None:

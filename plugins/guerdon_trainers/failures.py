@@ -32,8 +32,11 @@ def explain(log: str, code: int | None, settings: Settings, timeout: float | Non
     return ""
 
 
-def savings(settings: Settings) -> list[str]:
-    """What makes a training need less of a GPU's memory, with the settings as they are now; the cheapest first."""
+def savings(settings: Settings, server_share: float | None = None) -> list[str]:
+    """What makes a training need less of a GPU's memory, with the settings as they are now; the cheapest first.
+
+    `server_share` is what a server takes of the card that rolls out beside it; `None`: not known.
+    """
     rows, passes = settings.get("batch_size", 1), settings.get("gradient_accumulation", 1)
     length, rank = settings.get("max_length") or 0, settings.get("lora_rank", 0)
     tuning, grpo = settings.get("tuning", "lora"), "generation" in settings
@@ -41,6 +44,9 @@ def savings(settings: Settings) -> list[str]:
     if rows > 1:
         more = "" if settings.get("global_batch") else f" and gradient_accumulation {rows * passes}"
         steps.append(f"batch_size 1 instead of {rows}{more}, which learns the same")
+    if grpo and settings.get("rollout") != "trainer" and server_share != 0:
+        least = f"below {server_share:g}, for the" if server_share else "lower, if a"
+        steps.append(f"backend: {{vllm: {{gpu_memory: ...}}}} {least} vLLM server that rolls out on the same card")
     if length > SHORT:
         steps.append(f"max_length below {length}")
     if tuning == "full":
@@ -55,7 +61,7 @@ def savings(settings: Settings) -> list[str]:
         steps.append("gradient_checkpointing: unsloth (with Unsloth)")
     if grpo:
         steps.append("a lower sampling.max_tokens, or a smaller loop.group_size")
-        if settings.get("generation") in ("auto", "vllm"):
+        if settings.get("generation") in ("auto", "vllm") and not server_share:
             steps.append("vLLM's share of the card, options: {vllm_gpu_memory_utilization: 0.2}")
     return [*steps, "a smaller model, or more GPUs with launch: {strategy: fsdp2}"]
 

@@ -16,6 +16,7 @@ from guerdon.training import Rollouts, TrainingJob
 from guerdon.traits import traits
 from guerdon_trainers import arguments
 from guerdon_trainers.batches import solve
+from guerdon_trainers.beginning import Beginning
 from guerdon_trainers.generating import (
     Generation,
     choose_generation,
@@ -167,6 +168,7 @@ def grpo(
     """
     from guerdon_trainers.backend import choose_for_grpo, guarded, prepare
 
+    beginning = Beginning()
     rollouts, options = job.rollouts, dict(options or {})
     if rollouts is None:
         raise TrainingError("grpo scores what the model answers, so it needs tasks and rewards; rows are for sft.")
@@ -195,6 +197,7 @@ def grpo(
         from guerdon_trainers.model import load, load_tokenizer, lora_values, settle
         from guerdon_trainers.reporter import last_checkpoint, reporter, save
 
+        beginning.past("imports")
         init = options.get("model_init_kwargs")
         lora = lora_values(lora_rank, lora_alpha, lora_targets, lora_options)
         tokenizer = load_tokenizer(job, init)
@@ -238,6 +241,7 @@ def grpo(
             where="trainer.grpo.options",
         )
         checkpoint = last_checkpoint(job, resume_from)
+        beginning.past("tasks")
         model, tokenizer, peft_config = load(
             job,
             name,
@@ -251,6 +255,7 @@ def grpo(
             fast_inference=name == "unsloth" and how == "vllm",
             gpu_memory=options.get("vllm_gpu_memory_utilization", 0.5),
         )
+        beginning.past("model")
         functions, roll_out = _rewards(job, rollouts, tokenizer, tokens, max_length, by_agent)
         trainer = GRPOTrainer(
             model=model,
@@ -260,10 +265,15 @@ def grpo(
             processing_class=tokenizer,
             peft_config=peft_config,
             rollout_func=roll_out,
-            callbacks=[variance_watch(job, rollouts), reporter(job, {"tasks": len(prompts)})],
+            callbacks=[
+                variance_watch(job, rollouts),
+                reporter(job, {"tasks": len(prompts)}),
+                beginning.callback(),
+            ],
         )
         trainer.remove_callback(PrinterCallback)
         settle(trainer)
+        beginning.past("trainer")
         with numbers_only(trainer):
             trainer.train(resume_from_checkpoint=checkpoint)
         save(trainer, tokenizer, job)

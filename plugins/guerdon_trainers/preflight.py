@@ -16,7 +16,7 @@ from guerdon_trainers.batches import Batch, solve
 from guerdon_trainers.failures import savings
 from guerdon_trainers.launcher import check as check_launch
 from guerdon_trainers.launcher import precision
-from guerdon_trainers.memory import cards, estimate, has_cuda, read_config, read_model
+from guerdon_trainers.memory import RUNTIME, cards, estimate, has_cuda, read_config, read_model
 
 PROMPT_TOKENS = 512
 """Assumed of a prompt, where no setting limits it."""
@@ -84,9 +84,10 @@ def grpo(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
         reference=settings["tuning"] == "full" and bool((settings["options"] or {}).get("beta")),
         cached_tokens=longest * batch.total // batch.world if plain else 0,
         vllm_share=share,
+        server_share=(facts.server_share or None) if by_agent else 0.0,
     )
     if by_agent:
-        yield "the server that rolls the agent out needs memory of its own beside that"
+        yield _server_note(facts.server_share)
 
 
 def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, str]:
@@ -155,7 +156,9 @@ def _memory(
     reference: bool = False,
     cached_tokens: int = 0,
     vllm_share: float = 0.0,
+    server_share: float | None = 0.0,
 ) -> Iterator[str]:
+    """`server_share` is that of a server which is awake meanwhile; `None`: there is one, and its share is not known."""
     config = read_config(facts.model)
     model = read_model(config) if config else None
     if model is None:
@@ -168,6 +171,7 @@ def _memory(
     full, checkpointing = settings["tuning"] == "full", settings["gradient_checkpointing"]
     dtype = str((options.get("model_init_kwargs") or {}).get("dtype", ""))
     wide = not cuda or dtype.endswith("float32") or (full and precision() == "fp16")
+    size = (card and card.memory) or 0.0
     needed = estimate(
         model,
         tuning=settings["tuning"],
@@ -181,16 +185,30 @@ def _memory(
         bits=32 if wide else 16,
         reference=reference,
         cached_tokens=cached_tokens,
-        reserved=vllm_share * (card.memory or 0.0) if card else 0.0,
+        reserved=vllm_share * size,
+        server=_server(server_share),
     )
     line = (
         f"memory{' of each process' if batch.world > 1 else ''}, roughly, were all rows as long as max_length: {needed}"
     )
-    if card and card.memory:
-        line += f"; {card.name} has {card.memory:.1f} GB"
-        if needed.total > card.memory:
-            line += f", which is too little. What helps: {'; '.join(savings(settings))}"
+    if card and size:
+        line += f"; {card.name} has {size:.1f} GB"
+        if needed.total > size:
+            line += f", which is too little. What helps: {'; '.join(savings(settings, server_share))}"
     yield line
+
+
+def _server(share: float | None) -> float:
+    """GB that a server holds of the card: what CUDA takes is beside its share."""
+    size = (cards()[0].memory if cards() else None) or 0.0
+    return share * size + RUNTIME if share and size else 0.0
+
+
+def _server_note(share: float) -> str:
+    if not share:
+        return "the server that rolls the agent out stays awake, and needs memory beside that if it is on the same card"
+    counted_in = f"{server:.1f} GB, counted in" if (server := _server(share)) else "which is not counted in"
+    return f"the server that rolls the agent out stays awake: {share:g} of the card (its gpu_memory), {counted_in}"
 
 
 def _vllm_share(settings: Mapping[str, Any], backend: str) -> float:

@@ -12,8 +12,9 @@ from guerdon.errors import TrainingError, counted
 from guerdon.training import TrainingJob
 from guerdon.traits import traits
 from guerdon_trainers.arguments import ELSEWHERE, RENAMED, common, config
-from guerdon_trainers.backend import Asked, choose, guarded, prepare
+from guerdon_trainers.backend import Asked, choose, guarded, imports, prepare
 from guerdon_trainers.batches import solve
+from guerdon_trainers.beginning import Beginning
 from guerdon_trainers.model import Tuning, load, load_tokenizer, lora_values, settle
 from guerdon_trainers.reporter import last_checkpoint, reporter, save
 from guerdon_trainers.templates import settle_template
@@ -51,6 +52,7 @@ FLASH = ("flash_attention_2", "flash_attention_3", "flex_attention")
     preflight="guerdon_trainers.preflight:sft",
     preview="guerdon_trainers.preview:preview",
     launcher="guerdon_trainers.launcher:launcher",
+    warm="guerdon_trainers.backend:warm",
     advice="guerdon_trainers.failures:explain",
 )
 def sft(
@@ -121,6 +123,7 @@ def sft(
         threads: CPU threads for torch; by default torch decides.
         options: Anything else of trl's SFTConfig, by its own name; model_init_kwargs go to from_pretrained.
     """
+    beginning = Beginning()
     options = options or {}
     init = options.get("model_init_kwargs") or {}
     name, why = choose(backend, checkpointing=gradient_checkpointing, world=job.world)
@@ -128,8 +131,10 @@ def sft(
     batch = solve(batch_size=batch_size, accumulation=gradient_accumulation, global_batch=global_batch, world=job.world)
     prepare(job, name, threads=threads)
     with guarded():
+        imports()
         from trl import SFTConfig
 
+        beginning.past("imports")
         values = common(
             job,
             batch,
@@ -165,6 +170,7 @@ def sft(
         with args.main_process_first(desc="tokens"):
             rows, held_back = tokens(job.rows), tokens(job.validation) if job.validation else None
         _say_rows(job, rows, max_length)
+        beginning.past("rows")
         if packing and name == "transformers" and init.get("attn_implementation") not in FLASH:
             job.say("packing without flash attention: rows are kept apart by a mask, which costs time and memory")
         lora = lora_values(lora_rank, lora_alpha, lora_targets, lora_options)
@@ -179,8 +185,9 @@ def sft(
             tokenizer=tokenizer,
             gradient_checkpointing=gradient_checkpointing,
         )
+        beginning.past("model")
         _check_vocabulary(model, rows, held_back)
-        _train(job, args, model, adapter, tokenizer, rows, held_back, early_stop, checkpoint)
+        _train(job, args, model, adapter, tokenizer, rows, held_back, early_stop, checkpoint, beginning)
 
 
 def _evaluation(job: TrainingJob, eval_steps: int | None, save_steps: int, patience: int | None) -> dict[str, Any]:
@@ -224,6 +231,7 @@ def _train(
     held_back: TokenSet | None,
     patience: int | None,
     checkpoint: str | None,
+    beginning: Beginning,
 ) -> None:
     from transformers import EarlyStoppingCallback, PrinterCallback
     from trl import SFTTrainer
@@ -239,10 +247,12 @@ def _train(
         callbacks=[
             reporter(job, {"rows": counts.rows, "rows_cut": counts.cut, "rows_dropped": counts.dropped}),
             *([EarlyStoppingCallback(patience)] if patience else []),
+            beginning.callback(),
         ],
     )
     trainer.remove_callback(PrinterCallback)
     settle(trainer)
+    beginning.past("trainer")
     trainer.train(resume_from_checkpoint=checkpoint)
     state = trainer.state
     if patience and state.best_metric is not None:  # None where it was never evaluated

@@ -23,10 +23,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 import aiohttp
 from table import table
 
+from guerdon import event_loop
 from guerdon.fastjson import encoded, loads
 from guerdon.gateway import serve_gateway
 from guerdon.http_endpoint import HttpEndpoint
 from guerdon.recorder import Recorder
+from guerdon.rollout_worker import rarely_collecting
 from guerdon.task import Task
 from guerdon.wire import event
 
@@ -109,7 +111,9 @@ def run_mock(tokens: int) -> None:
 
     listener = socket.create_server(("127.0.0.1", 0))
     print(f"http://127.0.0.1:{listener.getsockname()[1]}/v1", flush=True)
-    config = uvicorn.Config(mock(tokens), http="httptools", lifespan="off", log_level="error", access_log=False)
+    config = uvicorn.Config(
+        mock(tokens), http="httptools", lifespan="off", log_level="error", access_log=False, timeout_keep_alive=75
+    )
     uvicorn.Server(config).run(sockets=[listener])
 
 
@@ -235,7 +239,8 @@ def main() -> None:
     if args.role == "mock":
         return run_mock(args.tokens)
     if args.role == "gateway":
-        return asyncio.run(run_gateway(args.upstream))
+        with rarely_collecting():  # as the engine and its workers do
+            return event_loop.run(run_gateway(args.upstream))
     calls, at_once, rounds = args.calls, args.at_once, args.rounds
     ids = {"return_token_ids": True, "logprobs": True}
     lines: list[list[object]] = []

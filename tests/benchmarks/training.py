@@ -71,13 +71,14 @@ def guerdon_sft(folder: Path, steps: int) -> Clock:
     return clock
 
 
-def bare_sft(folder: Path, steps: int) -> Clock:
-    """As trl's documentation has it."""
+def bare(
+    folder: Path, steps: int, trainer: Any, config: Any, rows: list[Any], more: dict[str, Any], **own: Any
+) -> Clock:
+    """A trainer of trl's, as its documentation has it: `own` settings of its config, and what `more` it takes."""
     import torch
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
-    from trl import SFTConfig, SFTTrainer
 
     torch.set_num_threads(1)
     clock = Clock()
@@ -86,20 +87,14 @@ def bare_sft(folder: Path, steps: int) -> Clock:
         def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
             clock(state.global_step, state.max_steps, logs)
 
-    trainer = SFTTrainer(
+    made = trainer(
         model=AutoModelForCausalLM.from_pretrained(smollm2_135m(), dtype=torch.float32),
         processing_class=AutoTokenizer.from_pretrained(smollm2_135m()),
-        train_dataset=Dataset.from_list(rows(4 * steps)),
+        train_dataset=Dataset.from_list(rows),
         peft_config=LoraConfig(r=LORA["lora_rank"], lora_alpha=LORA["lora_alpha"], target_modules="all-linear"),
-        args=SFTConfig(
+        args=config(
             output_dir=str(folder),
             max_steps=steps,
-            per_device_train_batch_size=STEPS["batch_size"],  # type: ignore[arg-type]
-            learning_rate=STEPS["learning_rate"],
-            warmup_steps=STEPS["warmup"],
-            weight_decay=0.01,
-            max_length=STEPS["max_length"],  # type: ignore[arg-type]
-            lr_scheduler_type="linear",
             logging_steps=1,
             gradient_checkpointing=False,
             bf16=False,
@@ -109,12 +104,24 @@ def bare_sft(folder: Path, steps: int) -> Clock:
             disable_tqdm=True,
             seed=SEED,
             data_seed=SEED,
+            **own,
         ),
         callbacks=[Watch()],
+        **more,
     )
-    trainer.train()
-    trainer.save_model(str(folder / "out"))
+    made.train()
+    made.save_model(str(folder / "out"))
     return clock
+
+
+def bare_sft(folder: Path, steps: int) -> Clock:
+    from trl import SFTConfig, SFTTrainer
+
+    own = {"learning_rate": STEPS["learning_rate"], "warmup_steps": STEPS["warmup"], "max_length": STEPS["max_length"]}
+    own |= {"per_device_train_batch_size": STEPS["batch_size"]}
+    return bare(
+        folder, steps, SFTTrainer, SFTConfig, rows(4 * steps), {}, weight_decay=0.01, lr_scheduler_type="linear", **own
+    )
 
 
 RUNS: dict[str, dict[str, Callable[[Path, int], Clock]]] = {"sft": {"guerdon": guerdon_sft, "bare trl": bare_sft}}

@@ -4,13 +4,13 @@ python tests/benchmarks/training_grpo.py grpo [--steps 6] [--turns 3]
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import training
-from training import LORA, SEED, Clock
+from training import LORA, SEED, Clock, bare
 
 from guerdon_backends.models import smollm2_135m
 
@@ -46,12 +46,15 @@ class Scores:
         return [{"scores": {"length": length(text), "letters": letters(text)}} for text in texts]
 
 
+def asked(tasks: Iterable[str]) -> list[dict[str, Any]]:
+    return [{"task": text, "prompt": [{"role": "user", "content": text}]} for text in tasks]
+
+
 def prompts() -> list[dict[str, Any]]:
     """In the order in which guerdon takes them."""
     from guerdon_trainers.prompts import order
 
-    chosen = [TASKS[i] for i in order(len(TASKS), len(TASKS), SEED)]
-    return [{"task": text, "prompt": [{"role": "user", "content": text}]} for text in chosen]
+    return asked(TASKS[i] for i in order(len(TASKS), len(TASKS), SEED))
 
 
 def guerdon_grpo(folder: Path, steps: int) -> Clock:
@@ -59,8 +62,7 @@ def guerdon_grpo(folder: Path, steps: int) -> Clock:
     from guerdon_trainers.grpo import grpo
 
     clock, file = Clock(), folder / "tasks.jsonl"
-    rows = [{"task": text, "prompt": [{"role": "user", "content": text}]} for text in TASKS]
-    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    file.write_text("".join(json.dumps(row) + "\n" for row in asked(TASKS)))
     job = TrainingJob(smollm2_135m(), None, file, folder / "out", SEED, clock, work=folder / "work", rollouts=Scores())
     grpo(
         job,
@@ -76,19 +78,7 @@ def guerdon_grpo(folder: Path, steps: int) -> Clock:
 
 
 def bare_grpo(folder: Path, steps: int) -> Clock:
-    """As trl's documentation has it."""
-    import torch
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
-
-    torch.set_num_threads(1)
-    clock = Clock()
-
-    class Watch(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any, **_: Any) -> None:
-            clock(state.global_step, state.max_steps, logs)
 
     def long(completions: list[Any], **_: Any) -> list[float]:
         return [length(c[0]["content"]) for c in completions]
@@ -96,41 +86,25 @@ def bare_grpo(folder: Path, steps: int) -> Clock:
     def lower(completions: list[Any], **_: Any) -> list[float]:
         return [letters(c[0]["content"]) for c in completions]
 
-    trainer = GRPOTrainer(
-        model=AutoModelForCausalLM.from_pretrained(smollm2_135m(), dtype=torch.float32),
-        processing_class=AutoTokenizer.from_pretrained(smollm2_135m()),
-        reward_funcs=[long, lower],
-        train_dataset=Dataset.from_list(prompts()),
-        peft_config=LoraConfig(r=LORA["lora_rank"], lora_alpha=LORA["lora_alpha"], target_modules="all-linear"),
-        args=GRPOConfig(
-            output_dir=str(folder),
-            max_steps=steps,
-            per_device_train_batch_size=GROUP,
-            gradient_accumulation_steps=1,
-            num_generations=GROUP,
-            max_completion_length=TOKENS,
-            temperature=1.0,
-            reward_weights=[1.0, 0.5],
-            shuffle_dataset=False,
-            learning_rate=1e-5,
-            warmup_steps=0.1,
-            weight_decay=0.1,
-            lr_scheduler_type="cosine",
-            logging_steps=1,
-            gradient_checkpointing=False,
-            bf16=False,
-            use_cpu=True,
-            report_to="none",
-            save_strategy="no",
-            disable_tqdm=True,
-            seed=SEED,
-            data_seed=SEED,
-        ),
-        callbacks=[Watch()],
+    return bare(
+        folder,
+        steps,
+        GRPOTrainer,
+        GRPOConfig,
+        prompts(),
+        {"reward_funcs": [long, lower]},
+        per_device_train_batch_size=GROUP,
+        gradient_accumulation_steps=1,
+        num_generations=GROUP,
+        max_completion_length=TOKENS,
+        temperature=1.0,
+        reward_weights=[1.0, 0.5],
+        shuffle_dataset=False,
+        learning_rate=1e-5,
+        warmup_steps=0.1,
+        weight_decay=0.1,
+        lr_scheduler_type="cosine",
     )
-    trainer.train()
-    trainer.save_model(str(folder / "out"))
-    return clock
 
 
 if __name__ == "__main__":

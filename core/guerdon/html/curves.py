@@ -47,7 +47,7 @@ def lengths(facts: Facts) -> Markup | None:
         chart.histogram(f"{title}: tokens of an answer", _lengths(facts, phase), x="tokens")
         for title, phase in (("Training", "train"), ("Evaluation", "eval"))
     ]
-    kinds = Counter(t.failure.kind for t in facts.trajectories if t.failure)
+    kinds = Counter(t.failure for t in facts.trajectories if t.failure)
     rows = [(kind, {kind: n}, f"{n} ({n / len(facts.trajectories):.1%})") for kind, n in kinds.most_common(12)]
     failures = chart.bars("Failed rollouts", rows)
     none = None if kinds else h("p", "No rollout has failed.", class_="quiet")
@@ -64,9 +64,7 @@ def _lengths(facts: Facts, phase: str) -> dict[str, list[int]]:
         ends = {name: [t for _, found in part for t in found] for name, part in parts.items()}
     elif phase == "train":
         ends = {facts.where(found[0]): found for _, found in (stages[:1] + stages[-1:])}
-    found = {
-        name.removeprefix("evaluation "): [t.reply_tokens for t in ts if not t.failure] for name, ts in ends.items()
-    }
+    found = {name.removeprefix("evaluation "): [t.tokens for t in ts if not t.failure] for name, ts in ends.items()}
     return found if any(any(values) for values in found.values()) else {}
 
 

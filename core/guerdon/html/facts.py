@@ -1,7 +1,7 @@
 """What the page tells of a run: read from the store once, finished or not."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, pstdev
@@ -18,6 +18,7 @@ from guerdon.store import Run
 from guerdon.summary import summarise
 from guerdon.task import Task
 from guerdon.trajectory import Trajectory
+from guerdon.trends import Seen, seen
 
 LISTED = 200
 """Trajectories to browse."""
@@ -31,14 +32,11 @@ class Change:
 
     before: Trajectory
     after: Trajectory
-
-    @property
-    def by(self) -> float:
-        return _reward(self.after) - _reward(self.before)
+    by: float
 
 
 class Facts:
-    """A run's figures and trajectories."""
+    """A run's figures and trajectories, of which only what is counted is kept: those to be read are few."""
 
     def __init__(self, run: Run) -> None:
         self.run = run
@@ -46,7 +44,7 @@ class Facts:
         self.recipe: dict[str, Any] = public(yaml.safe_load((run.folder / "recipe.yaml").read_text("utf-8")) or {})
         self.stages = run.stages()
         self.summary = summarise(run)
-        self.trajectories = run.trajectories()
+        self.trajectories = [seen(t) for t in run.each()]
         self.metrics = run.metrics()
         self.tasks = run.tasks()
 
@@ -72,7 +70,10 @@ class Facts:
     def task(self, t: Trajectory) -> Task:
         return self.tasks.get((t.phase, t.task_id)) or Task(t.task_id, t.task_id)
 
-    def where(self, t: Trajectory) -> str:
+    def _read(self, record: Seen) -> Trajectory:
+        return self.run.trajectory(record.id)
+
+    def where(self, t: Trajectory | Seen) -> str:
         """The stage that a trajectory is of, in words."""
         if t.phase == "eval":
             return f"evaluation {self.policies.get(t.iteration, t.iteration)}"
@@ -96,15 +97,15 @@ class Facts:
             return "running"
 
     @cached_property
-    def by_stage(self) -> dict[tuple[str, int], list[Trajectory]]:
+    def by_stage(self) -> dict[tuple[str, int], list[Seen]]:
         """By phase and iteration, in the order of a run."""
-        found: dict[tuple[str, int], list[Trajectory]] = defaultdict(list)
+        found: dict[tuple[str, int], list[Seen]] = defaultdict(list)
         for t in self.trajectories:
             found[t.phase, t.iteration].append(t)
         order = {"warmup": 0, "train": 1, "eval": 2}
         return dict(sorted(found.items(), key=lambda item: (order.get(item[0][0], 3), item[0][1])))
 
-    def iterations(self, phase: str) -> list[tuple[int, list[Trajectory]]]:
+    def iterations(self, phase: str) -> list[tuple[int, list[Seen]]]:
         return [(iteration, found) for (p, iteration), found in self.by_stage.items() if p == phase]
 
     # -- curves ---------------------------------------------------------------------------------------------------
@@ -120,8 +121,8 @@ class Facts:
             values: dict[str, list[float]] = {"reward": [t.reward for t in good if t.reward is not None]}
             for t in good:
                 for name, score in t.scores.items():
-                    if score.value is not None:
-                        values.setdefault(name, []).append(score.value)
+                    if score is not None:
+                        values.setdefault(name, []).append(score)
             where = str(part[0][0]) if len(part) == 1 else f"{part[0][0]} to {part[-1][0]}"
             for name, found in values.items():
                 if found:
@@ -171,14 +172,14 @@ class Facts:
 
     # -- trajectories ---------------------------------------------------------------------------------------------
 
-    def evaluated(self) -> list[list[Trajectory]]:
+    def evaluated(self) -> list[list[Seen]]:
         """Those of the first evaluation and of the one that the run ends with, its best; or of one alone."""
         stages = dict(self.iterations("eval"))
         last = next(reversed(self.evaluations.values()), {}).get("policy", max(stages, default=0))
         ends = dict.fromkeys((min(stages, default=0), last))
         return [stages[policy] for policy in ends if policy in stages]
 
-    def newest(self) -> list[Trajectory]:
+    def newest(self) -> list[Seen]:
         """Those of the newest evaluation; without one, of the newest iteration."""
         stages = self.evaluated() or [found for phase in ("warmup", "train") for _, found in self.iterations(phase)]
         return stages[-1] if stages else []
@@ -186,35 +187,35 @@ class Facts:
     def extremes(self, count: int = 3) -> tuple[list[Trajectory], list[Trajectory]]:
         """The best and the worst of the newest, at most one a task; what failed is worst of all."""
         ranked = sorted(self.newest(), key=lambda t: (-_rank(t), t.attempt))
-        best = list({t.task_id: t for t in reversed([t for t in ranked if not t.failure])}.values())[::-1][:count]
+        best = list({t.task: t for t in reversed([t for t in ranked if not t.failure])}.values())[::-1][:count]
         taken = {t.id for t in best}
         highest = max(map(_rank, best), default=0.0)
-        worst = list({t.task_id: t for t in ranked if t.id not in taken and _rank(t) < highest}.values())[::-1]
-        return best, sorted(worst, key=_rank)[:count]
+        worst = list({t.task: t for t in ranked if t.id not in taken and _rank(t) < highest}.values())[::-1]
+        return [*map(self._read, best)], [*map(self._read, sorted(worst, key=_rank)[:count])]
 
     def changed(self, count: int = 3) -> list[Change]:
         """The held-out tasks whose reward differs most between the evaluations, up and down."""
         stages = self.evaluated()
         if len(stages) < 2:
             return []
-        first, last = ({t.task_id: t for t in reversed(found)} for found in stages)
-        changes = [Change(first[name], last[name]) for name in last if name in first]
-        up = sorted((c for c in changes if c.by > 0), key=lambda c: -c.by)[:count]
-        down = sorted((c for c in changes if c.by < 0), key=lambda c: c.by)[:count]
-        return up + down
+        first, last = ({t.task: t for t in reversed(found)} for found in stages)
+        by = {name: (last[name].reward or 0.0) - (first[name].reward or 0.0) for name in last if name in first}
+        up = sorted((name for name in by if by[name] > 0), key=lambda name: -by[name])[:count]
+        down = sorted((name for name in by if by[name] < 0), key=lambda name: by[name])[:count]
+        return [Change(self._read(first[name]), self._read(last[name]), by[name]) for name in up + down]
 
-    def listed(self) -> list[Trajectory]:
+    def listed(self) -> Iterator[Trajectory]:
         """At most `LISTED`: an even share of each stage, of it first what failed, then the best and worst in turn."""
         queues = [_from_both_ends(found) for found in self.by_stage.values()]
         if len(queues) > LISTED // 4:
             queues = [queues[i * len(queues) // (LISTED // 4)] for i in range(LISTED // 4)]
-        chosen: list[Trajectory] = []
+        chosen: list[Seen] = []
         while len(chosen) < LISTED and any(queues):
             for queue in queues:
                 if queue and len(chosen) < LISTED:
                     chosen.append(queue.pop())
         places = {t.id: i for i, t in enumerate(t for found in self.by_stage.values() for t in found)}
-        return sorted(chosen, key=lambda t: places[t.id])
+        return map(self._read, sorted(chosen, key=lambda t: places[t.id]))
 
 
 def outcome(t: Trajectory) -> str:
@@ -222,7 +223,7 @@ def outcome(t: Trajectory) -> str:
     return t.failure.kind if t.failure else number(t.reward)
 
 
-def _from_both_ends(found: Iterable[Trajectory]) -> list[Trajectory]:
+def _from_both_ends(found: Iterable[Seen]) -> list[Seen]:
     """To be taken from the end: failures, then best, worst, second best ..."""
     ranked = sorted((t for t in found if not t.failure), key=_rank)
     taken = []
@@ -235,12 +236,8 @@ def _from_both_ends(found: Iterable[Trajectory]) -> list[Trajectory]:
     return mixed[::-1]
 
 
-def _reward(t: Trajectory) -> float:
-    return 0.0 if t.failure or t.reward is None else t.reward
-
-
-def _rank(t: Trajectory) -> float:
-    return float("-inf") if t.failure or t.reward is None else t.reward
+def _rank(t: Seen) -> float:
+    return float("-inf") if t.reward is None else t.reward
 
 
 def _alike(a: Sequence[Point], b: Sequence[Point]) -> bool:
