@@ -40,7 +40,7 @@ for name in ("model", "served-model-name", "host", "logprobs-mode", "tool-call-p
 for name in ("port", "max-lora-rank", "max-loras", "max-model-len"):
     flags.add_argument("--" + name, type=int)
 for name in ("enable-lora", "enable-auto-tool-choice", "enable-sleep-mode", "enforce-eager",
-             "disable-uvicorn-access-log", "enable-prefix-caching"):
+             "disable-uvicorn-access-log", "enable-prefix-caching", "log-error-stack"):
     flags.add_argument("--" + name, action=argparse.BooleanOptionalAction)
 flags.add_argument("--gpu-memory-utilization", type=float)
 args = flags.parse_args()
@@ -60,7 +60,7 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response, Strea
 from starlette.routing import Route
 
 subprocess.Popen(["/bin/sh", "-c", "trap '' TERM; sleep 60"])
-adapters, told, asleep = {}, [], [False]
+adapters, told, asleep, dead = {}, [], [False], [False]
 
 async def say(request):
     if request.headers.get("authorization") != "Bearer " + os.environ["VLLM_API_KEY"]:
@@ -85,6 +85,11 @@ async def say(request):
         return PlainTextResponse("Success")
     if "slow" in body:
         await asyncio.sleep(body["slow"])
+    if "last" in body:  # the engine dies; the server notices, and ends in so many seconds
+        dead[0] = True
+        asyncio.get_running_loop().call_later(body["last"], os._exit, 0)
+    if dead[0]:
+        return JSONResponse({"error": {"message": "EngineCore encountered an issue."}}, 500)
     if asleep[0]:
         return JSONResponse({"error": {"message": "asleep"}}, 500)
     if body["model"] not in (args.served_model_name, *adapters):
@@ -108,7 +113,7 @@ async def sleep(request):
     told.append([str(request.url).rpartition("/")[2], {}])
     return Response()
 
-routes = [Route("/health", lambda _: Response())]
+routes = [Route("/health", lambda _: Response(status_code=503 if dead[0] else 200))]
 routes += [Route("/" + p, sleep, methods=["POST"]) for p in ("sleep", "wake_up")]
 routes += [Route("/v1/models", models)]
 paths = ("chat/completions", "load_lora_adapter", "unload_lora_adapter")[: 1 if "TOY_FIXED" in os.environ else 3]
@@ -201,6 +206,7 @@ def test_the_command_line_says_what_the_settings_say(model: str) -> None:
             "rope_scaling": '{"factor": 2}',
             "enable_prefix_caching": False,
             "disable_uvicorn_access_log": True,
+            "log_error_stack": False,
         }
 
     options = {"kv_cache_dtype": "fp8", "rope-scaling": {"factor": 2}, "--enable-prefix-caching": False}
@@ -253,6 +259,20 @@ def test_a_server_that_dies_is_started_again_once_with_its_adapter(
         with pytest.raises(BackendError, match="INFO fake vLLM") as error:
             await known(endpoint)
         assert error.value.kind == "server_died"
+
+    opened(use, model)
+
+
+def test_requests_wait_for_a_server_that_takes_seconds_to_die(model: str, caplog: pytest.LogCaptureFixture) -> None:
+    async def use(endpoint: Any) -> None:
+        server = await known(endpoint)
+        async with httpx.AsyncClient(headers={"Authorization": f"Bearer {server['env']['VLLM_API_KEY']}"}) as other:
+            url = f"http://127.0.0.1:{server['flags']['port']}/v1/chat/completions"
+            assert (await other.post(url, json={**BODY, "last": 4})).status_code == 500
+        answers = await asyncio.gather(*(known(endpoint) for _ in range(8)))
+        assert all(answer["flags"] == server["flags"] for answer in answers)
+        (warning,) = [m for m in caplog.messages if "Starting it again" in m]
+        assert "The server for toy died (exit code 0)" in warning
 
     opened(use, model)
 
@@ -411,6 +431,25 @@ def test_the_memory_is_seen_to_be_free(
     else:
         (warning,) = warnings
         assert "GPU 0 has 20000 MiB in use 1 s later, 100 MiB were expected" in warning
+
+
+def test_a_server_that_has_died_holds_no_memory(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    smi = tmp_path / "used"
+    smi.write_text("0, 100")
+    program(tmp_path / "bin" / "nvidia-smi", f"case $1 in --query*) cat {smi};; *) echo GPU 0: Toy;; esac")
+    monkeypatch.setenv("TOY_SMI", str(smi))
+
+    async def use(endpoint: Any) -> None:
+        os.kill(endpoint.process.pid, signal.SIGKILL)
+        await endpoint.process.wait()
+        smi.write_text("0, 827")  # a training that waits for its turn came meanwhile
+        await known(endpoint)
+        assert not [m for m in caplog.messages if "still holds memory" in m]
+        smi.write_text("0, 100")
+
+    opened(use, model)
 
 
 def test_two_servers_never_share_a_port(model: str) -> None:

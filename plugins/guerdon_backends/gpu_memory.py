@@ -25,17 +25,22 @@ class GpuMemory:
         self._free: MiB = {}
 
     async def before(self) -> None:
-        self._before, self._taken = await used(), {}
+        self._before, self._taken, self._free = await used(), {}, {}
 
     async def taken(self) -> None:
         if self._before:
             now = await used()
             self._taken = {gpu: now.get(gpu, 0) - mib for gpu, mib in self._before.items()}
 
-    async def at_end(self) -> None:
-        """What will be in use without the server; others may have come while it ran."""
+    async def at_end(self, died: bool) -> None:
+        """What will be in use without the server; others may have come while it ran.
+
+        A GPU that has less in use than a server took that has died has that memory back already.
+        """
         now = await used() if self._before else {}
-        self._free = {gpu: max(mib, now.get(gpu, 0) - self._taken.get(gpu, 0)) for gpu, mib in self._before.items()}
+        for gpu, before in self._before.items():
+            mib, taken = now.get(gpu, 0), self._taken.get(gpu, 0)
+            self._free[gpu] = max(before, mib if died and mib < taken else mib - taken)
 
     async def still_held(self, seconds: float) -> str:
         """Wait until the server's memory is free, so long at most; what is not, in words."""

@@ -23,7 +23,8 @@ log = logging.getLogger("guerdon")
 
 GRACE = 10.0
 """Seconds between asking a server to end and killing what is left of it."""
-
+DYING = 60.0
+"""Seconds that a server may take to end once it refuses or is not well: vLLM does when its engine has died."""
 
 CAUSE = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
 CONSEQUENCE = re.compile("initialization failed|See root cause above|^SystemExit")
@@ -64,6 +65,7 @@ class LocalEndpoint(RunningEndpoint):
         self._start_timeout = start_timeout
         self._poll = poll
         self._restarts = 1
+        self._ending: asyncio.Task[int | None] | None = None
         self._memory = GpuMemory()
 
     async def start(self) -> None:
@@ -126,7 +128,9 @@ class LocalEndpoint(RunningEndpoint):
         if self._starts == starts:
             if error.kind not in ("refused", "dropped") and not error.kind.startswith("http_5"):
                 raise error
-            code = await self._exit_code()
+            if self._ending is None or self._ending.done():
+                self._ending = asyncio.create_task(self._exit_code())
+            code = await asyncio.shield(self._ending)
         async with self._lock:
             if self._starts != starts:
                 return  # another request was first
@@ -153,18 +157,25 @@ class LocalEndpoint(RunningEndpoint):
             await self._load(self._adapter)
 
     async def _exit_code(self) -> int | None:
-        """The code, when the process ends within a second: its connections drop a little earlier."""
+        """The code of a server that is ending, once it has: its connections drop earlier. None of one that is well."""
         assert self.process is not None
-        with contextlib.suppress(TimeoutError):
-            return await asyncio.wait_for(self.process.wait(), 1)
-        return None
+        died = asyncio.create_task(self.process.wait())
+        try:
+            async with httpx.AsyncClient(timeout=2) as http, asyncio.timeout(DYING):
+                while not died.done() and not await self._healthy(http):
+                    await asyncio.wait([died], timeout=self._poll)
+        except TimeoutError:
+            pass
+        finally:
+            died.cancel()
+        return self.process.returncode
 
     async def _end(self) -> None:
         """Ask the process to end, kill what is left of its group after ten seconds, and see that its memory is free."""
         if self.process is None:
             return
         try:
-            await self._memory.at_end()
+            await self._memory.at_end(died=self.process.returncode is not None)
         finally:  # also where one is in a hurry
             await self._end_processes(self.process)
         if held := await self._memory.still_held(GRACE):
@@ -192,10 +203,14 @@ class LocalEndpoint(RunningEndpoint):
                     raise BackendError(
                         f"The server for {self._base} did not start ({code}). {self._tail()}", kind="server_died"
                     )
-                with contextlib.suppress(httpx.HTTPError):
-                    if (await http.get(self._url + "/health")).status_code == 200:
-                        return
+                if await self._healthy(http):
+                    return
                 await asyncio.wait([died], timeout=self._poll)
+
+    async def _healthy(self, http: httpx.AsyncClient) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return (await http.get(self._url + "/health")).status_code == 200
+        return False
 
     def _tail(self, lines: int = 15) -> str:
         """What its log says since the last start: the cause, if one is to be seen further up, and the end."""

@@ -116,6 +116,7 @@ async def vllm(
         "logprobs-mode": "processed_logprobs",  # as sampled from, temperature and all
         "generation-config": "vllm",  # what a request leaves open is neutral, not the model's own top_p and top_k
         "disable-uvicorn-access-log": True,
+        "log-error-stack": False,  # a dead engine's error would be logged by each request, longer each time: 380 MB seen
     }
     flags |= {key.lstrip("-").replace("_", "-"): value for key, value in (options or {}).items()}
     if taken := [key for key in OURS if flags.get(key) not in (None, folder, name)]:
