@@ -200,6 +200,8 @@ def test_what_is_wrong_is_said_at_once(terminals: Terminals, monkeypatch: pytest
         assert "this token does not open the queue" in guerdon(folder, *args, code=1).err
     refused = guerdon(folder, "rollout", "recipe.yaml", "--server", "http://127.0.0.1:9", code=1).err
     assert "there is no queue at http://127.0.0.1:9" in refused and "start `guerdon serve` there" in refused
+    nowhere = guerdon(folder, "rollout", "recipe.yaml", "--server", terminals.url, "--host", "203.0.113.7", code=1).err
+    assert "cannot listen at 203.0.113.7" in nowhere
     assert list_runs(folder / "runs") == [], "no empty one is the last"
     in_use = guerdon(folder, "serve", "--port", terminals.url.rpartition(":")[2], code=1).err
     assert "cannot listen at 127.0.0.1" in in_use

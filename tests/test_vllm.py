@@ -16,7 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
-from command import guerdon, wait_until, write_recipe
+from command import guerdon, last_run, wait_until, write_recipe
 
 from guerdon.errors import BackendError
 from guerdon.gateway import serve_gateway
@@ -529,17 +529,33 @@ def test_auto_takes_vllm_on_a_gpu(model: str, caplog: pytest.LogCaptureFixture) 
     assert "backend vllm: there is a GPU, and vllm is installed" in caplog.messages
 
 
+def test_logprobs_are_asked_for_where_something_may_learn_from_them(model: str, tmp_path: Path) -> None:
+    write_recipe(tmp_path, "", model=model, backend="vllm", eval={"tasks": {"path": "tasks.jsonl"}})
+    for command, asked in (("rollout", True), ("eval", None)):
+        guerdon(tmp_path, command, "recipe.yaml")
+        with last_run(tmp_path) as run:
+            (*_, turn) = [turn for t in run.trajectories() for turn in t.turns]
+        bodies = [body for _, body in json.loads(turn.reply["content"])["told"]]
+        assert len(bodies) > 1 and {body.get("logprobs") for body in bodies} == {asked}, command
+        assert all(body["return_token_ids"] for body in bodies)
+
+
 def test_what_auto_takes_of_a_gpu_is_what_vllm_would(
     model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not known where another server may be meant, or none will have the GPU."""
-    write_recipe(tmp_path, "", model=model, backend="auto", trainer="grpo", agent="tool", loop={"group_size": 4})
+    others: dict[str, Any] = {"model": model, "trainer": "grpo", "agent": "tool", "loop": {"group_size": 4}}
+    write_recipe(tmp_path, "", backend="auto", **others)
 
     def noted() -> str:
         return guerdon(tmp_path, "check", "recipe.yaml").out
 
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
     assert "stays awake: 0.7 of the card" in noted()
+    share = {"gpu_memory": 0.9, "options": {"gpu_memory_utilization": 0.25}}
+    write_recipe(tmp_path, "", backend={"vllm": share}, **others)
+    assert "stays awake: 0.25 of the card" in noted()
+    write_recipe(tmp_path, "", backend="auto", **others)
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     assert "if it is on the same card" in noted()
     monkeypatch.delenv("OPENAI_BASE_URL")

@@ -143,13 +143,21 @@ def _allow_files() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (min(FILES, hard) if hard >= 0 else FILES, hard))
 
 
-@contextlib.asynccontextmanager
-async def served(app: App, host: str, port: int) -> AsyncIterator[str]:
-    """Serve an app, at a free port if it is 0; yields the URL.
+def listen(host: str, port: int = 0) -> socket.socket:
+    """A socket that listens there, at a free port if it is 0.
 
     Raises:
         BackendError: the address is taken or is none of this machine.
     """
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise BackendError(f"cannot listen at {host} port {port}: {error.strerror or error}", kind="refused") from None
+
+
+@contextlib.asynccontextmanager
+async def served(app: App, host: str, port: int) -> AsyncIterator[str]:
+    """Serve an app; yields the URL. The address and what it raises are those of `listen`."""
     import uvicorn
     from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
@@ -178,10 +186,7 @@ async def served(app: App, host: str, port: int) -> AsyncIterator[str]:
                 self.flow.resume_reading()  # paused by a long body: nobody would hear that the client has gone
 
     _allow_files()
-    try:
-        listener = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-    except OSError as error:
-        raise BackendError(f"cannot listen at {host} port {port}: {error.strerror or error}", kind="refused") from None
+    listener = listen(host, port)
     near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     config = uvicorn.Config(
         app,

@@ -15,6 +15,7 @@ from guerdon import __version__, event_loop
 from guerdon.alarms import comparing
 from guerdon.engine import execute
 from guerdon.errors import GuerdonError, RecipeError, StoreError, near_miss
+from guerdon.http_server import listen
 from guerdon.inputs import Inputs, read_inputs
 from guerdon.loading import Loaded, read_recipe
 from guerdon.packaged import packaged_recipes
@@ -88,7 +89,7 @@ def start(
     if plan.adapter:  # "last" is another run soon
         loaded.raw["adapter"] = str(plan.adapter)
     text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
-    _ask_server(**where)
+    _check_addresses(**where)
     run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
     return _execute(plan, inputs, run, stage, quiet, where)
 
@@ -98,7 +99,7 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     folder = _unfinished(Path(runs or "runs")) if name == "last" and not stage else find_run(Path(runs or "runs"), name)
     loaded, registry = load_recipe(str(folder / "recipe.yaml"), ())
     plan = resolve(loaded, registry)
-    _ask_server(**where)
+    _check_addresses(**where)
     run = Run(folder)
     today = versions()
     changed = [
@@ -111,8 +112,10 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     return _execute(plan, read_inputs(plan), run, stage or run.info.get("stage", ""), quiet, where)
 
 
-def _ask_server(server: str = "", token: str = "", host: str = "") -> None:
+def _check_addresses(server: str = "", token: str = "", host: str = "") -> None:
     """Before anything is written: a run that cannot begin leaves no folder, which would be the `last`."""
+    if host:
+        listen(host).close()
     if server:
         asyncio.run(ask(server, token))
 

@@ -116,9 +116,9 @@ async def vllm(
         "logprobs-mode": "processed_logprobs",  # as sampled from, temperature and all
         "generation-config": "vllm",  # what a request leaves open is neutral, not the model's own top_p and top_k
         "disable-uvicorn-access-log": True,
-        "log-error-stack": False,  # a dead engine's error would be logged by each request, longer each time: 380 MB seen
+        "log-error-stack": False,  # each request of a dead engine would log it, longer each time: 380 MB
     }
-    flags |= {key.lstrip("-").replace("_", "-"): value for key, value in (options or {}).items()}
+    flags |= spelled(options)
     if taken := [key for key in OURS if flags.get(key) not in (None, folder, name)]:
         raise BackendError(f"The vllm option {taken[0]!r} is guerdon's to set: leave it out.", kind="settings")
     key = secrets.token_hex(16)
@@ -164,7 +164,9 @@ def preflight(settings: Mapping[str, Any], facts: Facts) -> list[str]:
 def gpu_share(settings: Mapping[str, Any]) -> float:
     """What a server started here takes of each GPU's memory; of one that runs already it is not known."""
     default: float = inspect.signature(vllm).parameters["gpu_memory"].default
-    return 0.0 if settings.get("url") else float(settings.get("gpu_memory", default))
+    flags = spelled(settings.get("options"))
+    share = flags.get("gpu-memory-utilization") or settings.get("gpu_memory", default)
+    return 0.0 if settings.get("url") else float(share)
 
 
 def unusable() -> str:
@@ -187,6 +189,15 @@ def has_gpu() -> bool:
             return False
         return found.returncode == 0 and "GPU" in found.stdout
     return any(Path("/dev").glob("nvidia[0-9]*"))
+
+
+def spelled(options: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Options by the names that flags have, however they are written.
+
+    >>> spelled({"kv_cache_dtype": "fp8", "--enforce-eager": True})
+    {'kv-cache-dtype': 'fp8', 'enforce-eager': True}
+    """
+    return {key.lstrip("-").replace("_", "-"): value for key, value in (options or {}).items()}
 
 
 def written(flags: Mapping[str, Any]) -> Iterator[str]:
