@@ -163,6 +163,7 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     assert "there are no runs in runs/ yet; start one" in guerdon(tmp_path, "show", "last", code=1).err
     assert "no run in runs/ is unfinished" in guerdon(tmp_path, "run", "--resume", code=1).err
     assert "there is no command 'rnu'. Did you mean 'run'?" in guerdon(tmp_path, "rnu", code=2).err
+    assert "'resume'. It is `guerdon run --resume`." in guerdon(tmp_path, "resume", "last", code=2).err
 
 
 # -- task files -------------------------------------------------------------------------------------------------------

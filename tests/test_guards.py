@@ -106,6 +106,7 @@ def test_a_run_whose_tasks_have_changed_does_not_go_on(tmp_path: Path) -> None:
     with serve() as server:
         write_recipe(tmp_path, server.base_url)
         guerdon(tmp_path, "rollout", "recipe.yaml")
+        assert "Go on" not in guerdon(tmp_path, "show", "last").out
         tasks = tmp_path / "tasks.jsonl"
         tasks.write_text(tasks.read_text().replace("What is 1 ", "What is 5 "))
         (folder,) = list_runs(tmp_path / "runs")
@@ -113,6 +114,7 @@ def test_a_run_whose_tasks_have_changed_does_not_go_on(tmp_path: Path) -> None:
         run._db.execute("delete from stages")
         run._db.commit()
         run.close()
+        assert f"Go on with it: guerdon run --resume {folder.name}" in guerdon(tmp_path, "show", "last").out
         said = guerdon(tmp_path, "run", "--resume", code=1).err
     assert "is no longer what it was when run" in said
 

@@ -87,6 +87,11 @@ async def say(request):
         await asyncio.sleep(body["slow"])
     if "last" in body:  # the engine dies; the server notices, and ends in so many seconds
         dead[0] = True
+        print("(EngineCore pid=9) ERROR RuntimeError: CUDA error: an illegal memory access was encountered")
+        print("(APIServer pid=8) ERROR JSONDecodeError: Expecting value: line 1 column 1 (char 0)")
+        print(*["(APIServer pid=8) ERROR   File async_llm.py"] * 20, sep="\\n")
+        print("(APIServer pid=8) ERROR EngineDeadError: EngineCore encountered an issue. See stack trace (above)")
+        print("nanobind: leaked 1 function!", ' - leaked function "a"', sep="\\n", flush=True)
         asyncio.get_running_loop().call_later(body["last"], os._exit, 0)
     if dead[0]:
         return JSONResponse({"error": {"message": "EngineCore encountered an issue."}}, 500)
@@ -272,7 +277,8 @@ def test_requests_wait_for_a_server_that_takes_seconds_to_die(model: str, caplog
         answers = await asyncio.gather(*(known(endpoint) for _ in range(8)))
         assert all(answer["flags"] == server["flags"] for answer in answers)
         (warning,) = [m for m in caplog.messages if "Starting it again" in m]
-        assert "The server for toy died (exit code 0)" in warning
+        assert "died (exit code 0). Its log says: RuntimeError: CUDA error: an illegal memory access was en" in warning
+        assert "\n(APIServer pid=8) ERROR EngineDeadError: EngineCore" in warning and "leaked" not in warning
 
     opened(use, model)
 

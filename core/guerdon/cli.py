@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from guerdon.registry import Registry
 
 
+ELSEWHERE = {"resume": "run --resume", "new": "plugins new", "list": "runs", "test": "plugins test"}
+"""What is sought as a command of its own."""
+
+
 class _Group(click.Group):
     """Lists commands in the order of this file, and suggests the near miss."""
 
@@ -27,7 +31,9 @@ class _Group(click.Group):
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             from guerdon.errors import near_miss
 
-            raise click.UsageError(f"there is no command {args[0]!r}.{near_miss(args[0], self.commands)}")
+            meant = ELSEWHERE.get(args[0])
+            hint = f" It is `guerdon {meant}`." if meant else near_miss(args[0], self.commands)
+            raise click.UsageError(f"there is no command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
 

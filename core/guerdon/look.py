@@ -92,6 +92,8 @@ def show_run(run: Run) -> None:
     )
     report.say(f"\nOne as a conversation: guerdon show {run.id} {shown[-1].id}   (or --best, --worst)")
     report.say(f"All as a page: guerdon report {run.id}")
+    if not summary["finished"]:
+        report.say(f"Go on with it: guerdon run --resume {run.id}")
 
 
 def _show_training(report: Report, name: str, figures: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ def end_with_parent(end: Callable[[], None]) -> None:
 def end_group() -> None:
     """End this process and all that it started: workers that outlive their leader hold on to the GPU."""
     group = os.getpgid(0)
-    subprocess.Popen(["/bin/sh", "-c", f"sleep {GRACE}; kill -KILL -{group}"], start_new_session=True)
+    subprocess.Popen(["/bin/sh", "-c", f"sleep {GRACE}; kill -KILL -{group} 2>/dev/null"], start_new_session=True)
     os.killpg(group, signal.SIGTERM)
 
 

@@ -27,8 +27,12 @@ DYING = 60.0
 """Seconds that a server may take to end once it refuses or is not well: vLLM does when its engine has died."""
 
 CAUSE = re.compile(r"\b[A-Z]\w*(?:Error|Exception): .+")
-CONSEQUENCE = re.compile("initialization failed|See root cause above|^SystemExit")
+CONSEQUENCE = re.compile(r"initialization failed|See root cause above|See stack trace \(above\)|^SystemExit")
 """What a parent process says when its child has failed: true, and no help."""
+ENGINE = re.compile(r"\((?:EngineCore|Worker)")
+"""How the lines of vLLM's engines begin. Its server's own tell of bad requests too."""
+NOISE = re.compile(r"nanobind|^ - (?:leaked |\.\.\. skipped)|resource_tracker|warnings\.warn\(")
+"""What libraries say at any end."""
 
 
 class LocalEndpoint(RunningEndpoint):
@@ -214,11 +218,13 @@ class LocalEndpoint(RunningEndpoint):
 
     def _tail(self, lines: int = 15) -> str:
         """What its log says since the last start: the cause, if one is to be seen further up, and the end."""
-        text = self._log_file.read_bytes()[self._log_start :].decode("utf-8", "replace").strip().splitlines()
+        log_text = self._log_file.read_bytes()[self._log_start :].decode("utf-8", "replace").strip()
+        text = [line for line in log_text.splitlines() if not NOISE.search(line)]
         where = f" ({self._log_file})" if self._log_file.parent.name == "logs" else ""
         if not text:
             return f"Its log{where} is empty."
-        causes = [found[0] for line in text if (found := CAUSE.search(line)) and not CONSEQUENCE.search(found[0])]
+        telling = [line for line in text if ENGINE.match(line)] or text
+        causes = [found[0] for line in telling if (found := CAUSE.search(line)) and not CONSEQUENCE.search(found[0])]
         above = f"Its log{where} says: {causes[-1]}\n" if causes and causes[-1] not in "\n".join(text[-lines:]) else ""
         return f"{above}The end of its log{where}:\n" + "\n".join(text[-lines:])
 
