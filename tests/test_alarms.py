@@ -1,11 +1,13 @@
 """Alarms on trajectories made for them: each is given where it should, and is not where all is well."""
 
+import json
 import random
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import chat_server
+import pytest
 from command import guerdon, last_run, write_recipe
 
 from guerdon.alarms import Alarm, Watch, alarms, find
@@ -297,3 +299,80 @@ def test_a_training_that_rolls_out_is_watched(tmp_path: Path) -> None:
     assert out.count("while correctness, numeric, has not (0.00 to 0.00): what has risen is polite") == 1
     assert "all attempts earn the same" not in out
     assert "all attempts earn the same" in guerdon(tmp_path, "show", "last").out
+
+
+TWO_CONVERSATIONS = """
+import json
+from contextlib import asynccontextmanager
+from guerdon.traits import traits
+
+class Endpoint:
+    model = "fake"
+    async def complete(self, body, task):
+        ids = [ord(c) for m in body["messages"] for c in m["role"] + m["content"]]
+        message = {"role": "assistant", "content": "7"}
+        return {"prompt_token_ids": ids, "choices": [{"message": message, "token_ids": [55]}]}
+    async def load_adapter(self, path):
+        pass
+
+@asynccontextmanager
+async def backend(model):
+    yield Endpoint()
+
+async def two(task, policy):
+    for role in ("user", "system"):
+        await policy.complete([{"role": role, "content": task.prompt}])
+    return "7"
+
+async def one(task, policy):
+    await policy.complete(task.messages)
+    return "7"
+
+@traits(rolls_out=True)
+def trainer(job):
+    tasks = [json.loads(line)["task"] for line in job.rows.open()]
+    for step in (1, 2):
+        for made in job.rollouts.generate([t for t in tasks for _ in range(2)], None, step):
+            assert made["completion_ids"] == [55]
+    job.output.mkdir()
+"""
+
+
+@pytest.mark.parametrize(("agent", "said"), [("two", 1), ("one", 0)])
+def test_a_policy_gradient_over_several_conversations_is_said(tmp_path: Path, agent: str, said: int) -> None:
+    (tmp_path / "mine.py").write_text(TWO_CONVERSATIONS)
+    parts = {"trainer": "./mine.py:trainer", "backend": "./mine.py:backend", "agent": f"./mine.py:{agent}"}
+    write_recipe(tmp_path, "", **parts, loop={"group_size": 2})
+    out = guerdon(tmp_path, "run", "recipe.yaml").out
+    assert out.count("in 8 of 8 rollouts requests do not continue those before") == said
+
+
+HALF_SCORED = (
+    TWO_CONVERSATIONS.replace(
+        'assert made["completion_ids"] == [55]', 'print(json.dumps([made["scores"], made["reward"]]))'
+    )
+    + """
+def fails(completion, answer):
+    if answer == "3":
+        raise RuntimeError("no")
+    return 0.0
+"""
+)
+
+
+@pytest.mark.parametrize(("on_error", "scores", "reward"), [("drop", [None, None], None), ("zero", [1.0, 0.0], 1.0)])
+def test_nothing_is_learnt_from_what_a_reward_failed_on(
+    tmp_path: Path, on_error: str, scores: list[Any], reward: float | None
+) -> None:
+    """The other rewards alone would say that it is worse than the rest of its group."""
+    rewards = ["./mine.py:fine", "./mine.py:fails"]
+    (tmp_path / "mine.py").write_text(HALF_SCORED + "def fine(completion):\n    return 1.0\n")
+    parts = {"trainer": "./mine.py:trainer", "backend": "./mine.py:backend", "agent": "./mine.py:one"}
+    write_recipe(tmp_path, "", **parts, rewards=rewards, scoring={"on_error": on_error}, loop={"group_size": 2})
+    guerdon(tmp_path, "run", "recipe.yaml")
+    with last_run(tmp_path) as run:
+        (log,) = run.folder.glob("logs/train*.log")
+        lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("[{")]
+        rewards = {t.task_id: t.reward for t in run.trajectories("train", 1)}
+    assert lines[2] == lines[3] == [dict(zip(("fine", "fails"), scores, strict=True)), reward]
+    assert lines[0] == [{"fine": 1.0, "fails": 0.0}, 1.0] and rewards == {"0": 1.0, "1": reward, "2": 1.0, "3": 1.0}

@@ -182,7 +182,26 @@ GOOD = '{"question": "What is 1 + 1?", "answer": "2"}\n'
             GOOD.encode() + b'{"question": "caf\xe9"}',
             "t.jsonl, line 2: not UTF-8 (byte 18 is 0xe9); convert",
         ),
-        ("t.jsonl", GOOD + '{"question": "x"}', "t.jsonl, line 2: the column 'answer' (answer) is missing"),
+        (
+            "t.jsonl",
+            GOOD + '{"question": "x"}',
+            "t.jsonl, line 2: the column 'answer' (answer) is missing; give it to each row, null where there is none",
+        ),
+        (
+            "t.jsonl",
+            '{"question": "x"}\n' + GOOD,
+            "t.jsonl, line 2: the column 'answer' (answer) is missing in the rows before it; give it to each row, ",
+        ),
+        (
+            "t.jsonl",
+            '{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}',
+            "line 1: the prompt ends with a message of the assistant, which may be the answer: end it with the user's",
+        ),
+        (
+            "t.jsonl",
+            '{"prompt": [{"role": "system", "content": "x"}, {"role": "user"}]}',
+            "line 1: message 2 of the prompt (user) has no content",
+        ),
         (
             "t.jsonl",
             '{"quest": "x"}',
@@ -251,6 +270,7 @@ def bad(answer): return answer == "3"
 def fine(completion, answer): return 0.25
 def raises(answer): return 1 / 0 if bad(answer) else 1.0
 def nan(answer): return float("nan") if bad(answer) else 1.0
+def reasonless(answer): return 1.0, None
 def text(answer): return "good" if bad(answer) else 1.0
 def wrong_length(answers): return [1.0] * (2 if bad(answers[0]) else 1)
 def no_list(answers): return 1.0 if bad(answers[0]) else [1.0]
@@ -266,7 +286,7 @@ async def coroutine(answer): return 1.0
 WRONG = {
     "raises": ("raised", "ZeroDivisionError: division by zero"),
     "nan": ("not_finite", "it returned nan, which is no score"),
-    "text": ("not_a_number", "it returned str 'good'; a number or None is needed"),
+    "text": ("not_a_number", "it returned str 'good'; a number or None is needed, or (number, reason)"),
     "wrong_length": ("wrong_length", "it returned 2 scores for 1 completions"),
     "no_list": ("not_a_list", "it returned float 1.0 for 1 completions; a list is needed"),
     "sleeps": ("timeout", "no score within 1 s; its worker was killed"),
@@ -279,7 +299,7 @@ WRONG = {
 @pytest.mark.parametrize("on_error", ["drop", "zero", "retry"])
 def test_rewards_that_misbehave(tmp_path: Path, server: ChatServer, on_error: str) -> None:
     (tmp_path / "bad.py").write_text(BAD_REWARDS)
-    names = ["fine", *WRONG, "prints", "coroutine"]
+    names = ["fine", *WRONG, "prints", "coroutine", "reasonless"]
     scoring = {"on_error": on_error, "timeout": 1.0, "max_errors": 1.0}
     write_recipe(
         tmp_path, server.base_url, additions(3), rewards=["numeric", *(f"./bad.py:{n}" for n in names)], scoring=scoring
@@ -296,11 +316,11 @@ def test_rewards_that_misbehave(tmp_path: Path, server: ChatServer, on_error: st
         assert message in score.error.message
     for t in (bad, *others):  # and the rest is unharmed
         assert t.scores["fine"].value == 0.25
-        assert t.scores["numeric"].value == t.scores["prints"].value == t.scores["coroutine"].value == 1.0
-    assert bad.reward == 3.25
+        assert {t.scores[name].value for name in ("numeric", "prints", "coroutine", "reasonless")} == {1.0}
+    assert bad.reward == (4.25 if on_error == "zero" else None)
     assert len(others) == 2
     for t in others:
-        assert t.reward == 0.25 + len(WRONG) + 3
+        assert t.reward == 0.25 + len(WRONG) + 4
         assert not any(score.error for score in t.scores.values())
 
     shown = guerdon(tmp_path, "show", "last", bad.id).out
@@ -611,7 +631,7 @@ def test_a_run_folder_that_cannot_be_made(tmp_path: Path, server: ChatServer) ->
 def test_a_disk_that_fills_up(tmp_path: Path) -> None:
     room = 200_000
     with chat_server.serve(lambda body: adds(body) + " " + "x" * 20_000) as server:
-        write_recipe(tmp_path, server.base_url, additions(40))
+        write_recipe(tmp_path, server.base_url, additions(40), rollout={"concurrency": 2})  # so many in a commit
         process = start(tmp_path, "run", "recipe.yaml")
         resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
         said = finish(process, 1).err

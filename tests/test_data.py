@@ -152,7 +152,14 @@ def test_columns_are_mapped(tmp_path: Path, fields: dict[str, str], made: dict[s
         ({"question": "q", "answer": "a"}, r"Say which is what: fields: \{prompt: question, response: answer\}"),
         ({"chosen": chat("q", "a"), "rejected": []}, r"fields: \{messages: chosen\}"),
         ({"prompt": "q", "response": None}, "response is null, not text; mend the row or leave it out"),
+        ({"prompt": "q", "response": float("nan")}, "response is nan, not text; mend the row or leave it out"),
+        ({"prompt": "q", "completion": float("-inf")}, "completion is -inf, not text"),
+        ({"messages": [*chat("q"), {"role": "assistant", "content": float("nan")}]}, "content is nan, not text"),
         ({"instruction": "q", "output": ["a"]}, "output is a list, not text"),
+        *(
+            ({"instruction": "q", "output": "a", "history": history}, r"history is not a list of pairs \[asked, answer")
+            for history in ([["a"]], ["ab"], "abc", float("nan"))
+        ),
         ({"messages": []}, "messages is an empty list, not a list of messages"),
         ({"messages": "[{"}, "messages is text that is not valid JSON"),
         ({"messages": chat("q")}, "messages has no message of the assistant: there is nothing to learn from"),
@@ -188,6 +195,8 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path, row: Any, message: 
         ({"path": "s.jsonl"}, "there is no file .* Did you mean 'r.jsonl'"),
         ({"path": "*.parquet"}, r"no file fits '\*\.parquet'"),
         ({"path": "empty.json"}, "empty.json: there are no rows in it"),
+        ({"path": "lines.json"}, r"lines.json, line 2, .* one object a line, name it lines.jsonl"),
+        ({"path": ["r.jsonl", "empty.json", "./r.jsonl"]}, "'./r.jsonl' is named twice"),
         ({"path": "twice.csv"}, "twice.csv, line 1: the header has the column 'prompt' twice"),
         ({"path": "r.jsonl", "validation": 4}, "keeps back 4 of 4 rows: none is left"),
         ({"path": "r.jsonl", "validation": 1.5}, "a number of rows, or a fraction below 1, not 1.5"),
@@ -196,6 +205,7 @@ def test_a_broken_row_is_named_with_its_line(tmp_path: Path, row: Any, message: 
 def test_a_broken_source_is_named(tmp_path: Path, spec: dict[str, Any], message: str) -> None:
     pairs(tmp_path / "r.jsonl", 4)
     write(tmp_path / "empty.json")
+    (tmp_path / "lines.json").write_text('{"prompt": "q"}\n' * 2)
     (tmp_path / "twice.csv").write_text("prompt,response,prompt\na,b,c\n")
     with pytest.raises(TaskError, match=message):
         read(tmp_path, spec)
@@ -303,6 +313,13 @@ def test_only_the_first_rows_are_read_where_that_is_asked(tmp_path: Path, monkey
     pairs(tmp_path / "b.jsonl", 4)
     few = {"path": "b.jsonl", "shuffle": True, "validation": 1}
     assert list(read(tmp_path, few, first=5).rows) == list(read(tmp_path, few).rows), "all of it was read"
+    few = {"path": "b.jsonl", "shuffle": True, "limit": 2}
+    found = read(tmp_path, few, first=5)
+    assert list(found.rows) == list(read(tmp_path, few).rows) and asked(found.rows) != ["q0", "q1"]
+    assert found.notes == ["b.jsonl: 4 rows, 2 taken: prompt and response (prompt, response)"]
+    found = read(tmp_path, few, first=3)
+    assert asked(found.rows) == ["q0", "q1"]
+    assert found.notes[1:] == ["b.jsonl: a run takes its 2 rows from all there are, shuffled"]
     monkeypatch.setattr(config, "HF_HUB_OFFLINE", True)
     hub = {"dataset": "guerdon/none-such", "weight": 1}
     found = read(tmp_path, {"mix": [{"path": "a.jsonl", "weight": 3}, hub]}, first=2)

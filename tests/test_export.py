@@ -40,6 +40,7 @@ def copy(job, *, factor: int = 1):
     """Copies."""
     job.say(f"copying {job.name}")
     (job.output / "model.txt").write_text(str(factor))
+    (job.output / "model.txt").chmod(0o600)
 
 def as_it_was(job, settings):
     same = (job.output / "model.txt").read_text() == "1"
@@ -56,6 +57,10 @@ def crash(job):
 def wrong(job):
     """Raises."""
     raise ValueError("no luck")
+
+def lacking(job):
+    """Wants what is not there."""
+    raise ImportError("it wants luck")
 '''
 
 
@@ -91,6 +96,7 @@ def test_an_export_is_checked_described_and_named(toys: Path) -> None:
     assert "license: mit\nlibrary_name: toys\n" in card
     assert "Open ., made of base." in card
     assert [p.name for p in target.parent.iterdir()] == ["base-copy"]  # no log, nothing partial
+    assert len({p.stat().st_mode for p in target.iterdir()}) == 1  # by the umask, for a server of another user
 
     with pytest.raises(ExportError, match=r"there is already .*--overwrite"):
         invoke("base", "--format", "toy_exports:copy")
@@ -112,6 +118,7 @@ def test_what_differs_too_much_is_kept_under_another_name(toys: Path) -> None:
         ("toy_exports:nothing", "wrote nothing"),
         ("toy_exports:crash", r"(?s)ended with exit code 3.*\| about to die"),
         ("toy_exports:wrong", r"(?s)ValueError: no luck.*its log: "),
+        ("toy_exports:lacking", "ImportError: it wants luck"),
         ("merged_8bit", "no format 'merged_8bit': .*--quantize q8_0"),
         ("nvfp4", "llm-compressor"),
         ("ggfu", "no exporter 'ggfu'. Did you mean 'gguf'"),
@@ -341,6 +348,15 @@ def test_the_merged_model_is_the_trained_one_and_the_base_is_not(tiny: Path, tmp
     (row,) = check.merged_16bit(job(tiny, tmp_path / "base"), {})
     assert not row["ok"]
     assert "the bounds are" in row["says"]
+
+
+def test_four_bits_without_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from guerdon_trainers.export.merged import merged_4bit
+
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(ExportError, match=r"needs bitsandbytes, .*pip install 'guerdon\[quantize\]'"):
+        merged_4bit(ExportJob("nobody/nothing", None, tmp_path, "x"))
+    assert not [*tmp_path.iterdir()]
 
 
 def test_gguf_files_are_what_their_reader_takes_for_the_trained_model(tiny: Path, tmp_path: Path) -> None:

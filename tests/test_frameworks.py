@@ -74,3 +74,18 @@ def test_the_plain_client_streamed_and_in_a_thread(tmp_path: Path, agent: str, t
             said = [ord(c) for c in turn.reply["content"]]
             assert (list(turn.reply_ids), turn.finish_reason) == (said, "stop")
             assert (turn.prompt_tokens, turn.reply_tokens) == (5, 7)
+
+
+def test_an_agents_client_reaches_the_gateway_past_a_proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("openai")
+    documented(tmp_path)
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    monkeypatch.setenv("NO_PROXY", "example.org")
+    monkeypatch.delenv("no_proxy", raising=False)
+
+    def answer(body: dict[str, Any]) -> Any:
+        return with_ids(body, chat_server.adds({"messages": body["messages"][:1]}))
+
+    for t in rolled_out(tmp_path, answer, "./plain.py:plain", 1):
+        assert (t.reward, t.failure) == (1.0, None)

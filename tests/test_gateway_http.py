@@ -234,6 +234,16 @@ def test_a_text_completion_is_a_turn_whose_prompt_is_one_message() -> None:
     serve(test)
 
 
+def test_logprobs_that_are_asked_for_are_handed_on() -> None:
+    async def test(gateway: Gateway) -> None:
+        with gateway.recorder(Whole(), TASK, {}, "policy") as policy:
+            for asked, given in ((0, True), (1, True), (True, True), (False, False), (None, False)):
+                _, _, data = await ask(policy, "/completions", prompt="2 + 2 =", logprobs=asked)
+                assert bool(json.loads(data)["choices"][0]["logprobs"]) is given, asked
+
+    serve(test)
+
+
 def test_where_there_is_no_text_completion_it_is_said() -> None:
     async def test(gateway: Gateway) -> None:
         with gateway.recorder(Endpoint(), TASK, {}) as policy:

@@ -119,6 +119,30 @@ def test_a_run_whose_tasks_have_changed_does_not_go_on(tmp_path: Path) -> None:
     assert "is no longer what it was when run" in said
 
 
+def test_a_run_whose_tasks_are_fewer_does_not_go_on(tmp_path: Path) -> None:
+    with serve(Reply(status=400)) as server:
+        write_recipe(tmp_path, server.base_url)
+        guerdon(tmp_path, "run", "recipe.yaml", code=1)
+        tasks = tmp_path / "tasks.jsonl"
+        tasks.write_text("".join(tasks.read_text().splitlines(keepends=True)[:3]))
+        said = guerdon(tmp_path, "run", "--resume", code=1).err
+    assert "1 task of run " in said and "e.g. '3', is no longer there: the source has changed" in said
+
+
+def test_an_agent_may_change_the_working_folder(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text(
+        "import os\n"
+        "async def wanders(task, policy):\n"
+        "    os.chdir('/')\n"
+        "    return str(int(task.prompt.split()[2]) + 1)\n"
+    )
+    with serve() as server:
+        write_recipe(tmp_path, server.base_url, agent="./a.py:wanders")
+        said = guerdon(tmp_path, "run", "recipe.yaml").out
+    assert f"(in runs/{list_runs(tmp_path / 'runs')[0].name})" in said
+    assert [t.reward for t in trajectories(tmp_path)] == [1.0] * 4
+
+
 def test_a_damaged_run_is_listed_as_such(tmp_path: Path) -> None:
     folder = tmp_path / "runs" / "20260101-000000-x"
     folder.mkdir(parents=True)

@@ -1,7 +1,9 @@
 """Before a training: batches, memory, the model's files, the rewards. After a failed one: what its log says."""
 
 import asyncio
+import dataclasses
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +29,8 @@ from guerdon_trainers.batches import solve
 from guerdon_trainers.failures import explain, savings
 from guerdon_trainers.grpo import grpo
 from guerdon_trainers.memory import Model, estimate, read_config, read_model
+from guerdon_trainers.option_names import GRPO as GRPO_CONFIG
+from guerdon_trainers.option_names import LORA, SFT, option_names
 from guerdon_trainers.sft import sft
 
 LLAMA = {"model_type": "llama", "tie_word_embeddings": True}
@@ -266,6 +270,16 @@ def test_a_model_that_is_not_here_has_no_estimate() -> None:
         (grpo, {}, {"rewards": ()}, ("rewards",), "no rewards"),
         (grpo, {"rollout": "trainer"}, {"single_turn": False}, ("rollout",), "auto or agent"),
         (grpo, {"global_batch": 8}, {}, ("global_batch",), "6 or 12"),
+        (grpo, {"max_length": 100}, {}, ("sampling", "max_tokens"), "no room for a prompt"),
+        (grpo, {}, {"sampling": {}}, ("sampling", "max_tokens"), "answers need a bound"),
+        (grpo, {"options": {"num_generations": 4}}, {}, ("options", "num_generations"), "use loop.group_size"),
+        (sft, {"options": {"learning_rate": 2}}, {}, ("options", "learning_rate"), "use learning_rate instead"),
+        (sft, {"options": {"packing": True}}, {}, ("options", "packing"), "use packing instead"),
+        (sft, {"lora_options": {"r": 8}}, {}, ("lora_options", "r"), "use lora_rank instead"),
+        (sft, {"learning_rate": math.inf}, {}, ("learning_rate",), "finite"),
+        (sft, {"epochs": math.inf}, {}, ("epochs",), "finite"),
+        (sft, {"chat_template": "/nowhere/mine.jinja"}, {"checking": True}, ("chat_template",), "/nowhere/mine.jinja"),
+        (sft, {"report_to": ["wandbb"]}, {"checking": True}, ("report_to",), "Did you mean 'wandb'?"),
     ],
 )
 def test_what_cannot_work(
@@ -273,6 +287,58 @@ def test_what_cannot_work(
 ) -> None:
     error = refusal(trainer, model, settings, **({**GRPO, **facts} if trainer is grpo else facts))
     assert error.path == path and words in str(error)
+
+
+LACKED: dict[tuple[str, ...], tuple[dict[str, Any], str]] = {
+    ("resume_from",): ({"resume_from": "/nowhere/checkpoint-1"}, "no folder /nowhere/checkpoint-1"),
+    ("report_to",): ({"report_to": ["console", "wandb"]}, "pip install wandb"),
+    ("tuning",): ({"tuning": "qlora"}, "needs bitsandbytes"),
+    ("options", "model_init_kwargs", "attn_implementation"): (
+        {"options": {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}},
+        "pip install flash-attn",
+    ),
+}
+
+
+@pytest.mark.parametrize("path", LACKED)
+def test_what_this_machine_lacks_is_an_error_where_it_would_run(
+    model: Path, monkeypatch: pytest.MonkeyPatch, path: tuple[str, ...]
+) -> None:
+    for package in ("bitsandbytes", "wandb", "flash_attn", "kernels"):
+        monkeypatch.setitem(sys.modules, package, None)
+    settings, words = LACKED[path]
+    error = refusal(sft, model, settings)
+    assert error.path == path and words in str(error)
+    note, *_ = run(sft, model, settings, checking=True)
+    assert note.startswith("on this machine it could not run: ") and words in note
+
+
+def test_a_template_is_looked_for_from_the_recipes_folder(model: Path, tmp_path: Path) -> None:
+    (folder := tmp_path / "recipes").mkdir()
+    write_recipe(folder, "", model=str(model), backend="transformers", trainer={"sft": {"chat_template": "mine.jinja"}})
+    said = guerdon(tmp_path, "check", "recipes/recipe.yaml", code=1).err
+    assert "trainer.sft.chat_template: " in said and f"there is no file {folder / 'mine.jinja'}" in said
+    (folder / "mine.jinja").write_text("{{ messages }}")
+    guerdon(tmp_path, "check", "recipes/recipe.yaml")
+
+
+def test_options_that_the_libraries_do_not_have(model: Path) -> None:
+    trl, peft = pytest.importorskip("trl"), pytest.importorskip("peft")
+    for target, cls in ((SFT, trl.SFTConfig), (GRPO_CONFIG, trl.GRPOConfig), (LORA, peft.LoraConfig)):
+        assert option_names(target) == {field.name for field in dataclasses.fields(cls) if field.init}
+    for trainer, facts, owner in ((sft, {}, "SFTConfig"), (grpo, GRPO, "GRPOConfig")):
+        error = refusal(trainer, model, {"options": {"lerning_rate": 2}}, **facts)
+        assert error.path == ("options", "lerning_rate")
+        assert f"trl's {owner} has no such option. Did you mean 'learning_rate'?" in str(error)
+    assert "peft's LoraConfig has no" in str(refusal(sft, model, {"lora_options": {"lora_droput": 0.1}}))
+    assert run(sft, model, {"options": {"max_grad_norm": 2}, "lora_options": {"lora_dropout": 0.1}})
+
+
+def test_all_that_transformers_reports_to_is_known() -> None:
+    pytest.importorskip("transformers")
+    from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+    assert set(INTEGRATION_TO_CALLBACK) <= set(preflight.REPORTS)
 
 
 def test_files_that_a_model_lacks_are_named(model: Path) -> None:
@@ -306,6 +372,52 @@ def test_an_adapter_to_go_on_from(model: Path, tmp_path: Path) -> None:
 
 
 @pytest.fixture
+def adapter(model: Path, tmp_path: Path) -> Path:
+    """On `model`, of rank 8 on two layers."""
+    folder = tmp_path / "adapter"
+    folder.mkdir()
+    has = {"r": 8, "lora_alpha": 16, "target_modules": ["v_proj", "q_proj"], "lora_dropout": 0.0}
+    (folder / "adapter_config.json").write_text(json.dumps({**has, "base_model_name_or_path": str(model)}))
+    (folder / "adapter_model.safetensors").write_bytes(b"\0" * 64)
+    return folder
+
+
+ITS: dict[str, Any] = {"lora_rank": 8, "lora_alpha": 16}
+
+
+def test_an_adapter_keeps_its_shape(model: Path, adapter: Path) -> None:
+    assert refusal(sft, model, {"lora_rank": 8}, adapter=adapter).path == ("lora_alpha",)
+    error = refusal(sft, model, {**ITS, "lora_targets": ["q_proj", "k_proj"]}, adapter=adapter)
+    assert error.path == ("lora_targets",) and "has ['q_proj', 'v_proj']: set it to that" in str(error)
+    same = {**ITS, "lora_targets": ["q_proj", "v_proj"], "lora_options": {"lora_dropout": 0.0}}
+    assert run(sft, model, same, adapter=adapter) == run(sft, model, {**ITS, "lora_targets": same["lora_targets"]})
+    note, *_ = run(sft, model, {**ITS, "lora_options": {"lora_dropout": 0.1}}, adapter=adapter)
+    assert note == f"lora_options.lora_dropout is 0.1, but the adapter {adapter} keeps what it has, 0.0"
+
+
+@pytest.mark.parametrize(
+    ("base", "other"),
+    [
+        ("", False),
+        ("MODEL", False),
+        ("nobody/Model", False),
+        ("/elsewhere/model", False),
+        ("/cache/models--nobody--model/snapshots/0123456789abcdef", False),
+        ("nobody/nothing", True),
+        ("/cache/models--nobody--nothing/snapshots/0123456789abcdef", True),
+        ("ANOTHER", True),
+    ],
+)
+def test_an_adapter_of_another_base_is_noted(model: Path, adapter: Path, base: str, other: bool) -> None:
+    (another := adapter.parent / "another" / "model").mkdir(parents=True)  # of the same name
+    base = {"MODEL": str(model), "ANOTHER": str(another)}.get(base, base)
+    has = {"r": 8, "lora_alpha": 16, "base_model_name_or_path": base}
+    (adapter / "adapter_config.json").write_text(json.dumps(has))
+    said = any(f"was trained on {base}, and the model is {model}" in n for n in run(sft, model, ITS, adapter=adapter))
+    assert said == other
+
+
+@pytest.fixture
 def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Give this machine GPUs, through a stand-in for the program nvidia-smi: lines as it would print them."""
 
@@ -326,7 +438,7 @@ def test_a_card_too_small_is_told_with_what_helps(model: Path, cards: Callable[.
     (model / "config.json").write_text(json.dumps(CONFIGS["Qwen3-8B"][1]))
     *_, memory = run(sft, model, {"backend": "transformers"})
     assert "Tesla T4 has 16.1 GB, which is too little" in memory and "tuning: qlora" in memory
-    *_, memory = run(sft, model, {"backend": "transformers", "tuning": "qlora", "max_length": 1024})
+    *_, memory = run(sft, model, {"backend": "transformers", "tuning": "qlora", "max_length": 1024}, checking=True)
     assert memory.endswith("Tesla T4 has 16.1 GB")
     assert preflight.precision() == "fp16"
     error = refusal(sft, model, {}, launch=Launch(gpus=3))

@@ -1,8 +1,10 @@
 """The queue: what is finished is kept and never done twice, whoever dies; over HTTP as in the process that has it."""
 
 import asyncio
+import contextlib
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -118,6 +120,84 @@ def test_what_a_worker_finished_though_it_was_given_up_is_welcome(queue: Queue) 
     assert queue.beat("v", [new.key], 60) == [new.key]
     queue.finish("v", [Outcome(new.key, "", '"late"')])
     assert [r.body for r in queue.results("s", 0)] == ['"yes"']
+
+
+def work(queue: Queue, concurrency: int, *poison: str) -> list[int]:
+    """A worker that finishes all it is given, but dies when one of the poison is among it: how many it had, each time.
+
+    It is started again, until nothing is left."""
+    deaths = list[int]()
+    while leases := queue.lease("w", concurrency, 60):
+        if any(lease.id in poison for lease in leases):
+            deaths.append(len(leases))
+            assert len(deaths) < 200
+            lost(queue, "w")
+        else:
+            queue.finish("w", [Outcome(lease.key, "", '"done"') for lease in leases])
+    return deaths
+
+
+@pytest.mark.parametrize(("concurrency", "deaths"), [(1, [1, 1, 1]), (2, [2, 1, 1, 1]), (16, [16, 4, 1, 1, 1])])
+def test_what_kills_its_worker_takes_no_other_along(queue: Queue, concurrency: int, deaths: list[int]) -> None:
+    names = [f"{i:02}" for i in range(40)]
+    queue.put("s", SPEC, items(*names))
+    assert work(queue, concurrency, "05") == deaths
+    ended = {r.id: (r.kind, r.tries) for r in queue.results("s", 0)}
+    assert ended.pop("05") == ("worker_died", len(deaths)), "each time that it was begun"
+    assert set(ended) == {*names} - {"05"} and {kind for kind, _ in ended.values()} == {""}
+
+
+def test_much_that_kills_its_worker_takes_no_other_along(queue: Queue) -> None:
+    names = [f"{i:02}" for i in range(40)]
+    queue.put("s", SPEC, items(*names))
+    work(queue, 16, *names[::4])
+    assert [r.id for r in queue.results("s", 0) if not r.kind] == sorted({*names} - {*names[::4]})
+
+
+def test_a_worker_that_always_dies_comes_to_an_end(queue: Queue) -> None:
+    names = [f"{i:02}" for i in range(40)]
+    queue.put("s", SPEC, items(*names))
+    assert len(work(queue, 16, *names)) < 200
+    assert {r.kind for r in queue.results("s", 0)} == {"worker_died"}
+
+
+def test_what_was_lost_with_others_is_in_less_company(queue: Queue, clock: Clock) -> None:
+    """Workers that have none of it go on as before."""
+    queue.put("s", SPEC, items(*"abcdefgh"))
+    (first,) = queue.lease("v", 1, 600)
+    suspects = queue.lease("w", 5, 600)
+    lost(queue, "w")  # b to f: each alone from now on
+    assert [(lease.id, lease.tries) for lease in queue.lease("w", 5, 600)] == [("b", 2)]
+    assert queue.lease("w", 5, 600) == [], "nothing beside it"
+    (second,) = queue.lease("v", 1, 600)
+    assert second.id == "g", "v has something: those before it are not for v"
+    queue.finish("w", [Outcome(suspects[0].key, "", "1")])
+    assert [lease.id for lease in queue.lease("w", 5, 600)] == ["c"]
+    clock.now += 61
+    queue.results("s", 0)
+    assert queue.lease("v", 1, 600) == [], "h is left, but d has waited for a minute: let v have room for it"
+    queue.finish("v", [Outcome(first.key, "", "1"), Outcome(second.key, "", "1")])
+    assert [lease.id for lease in queue.lease("v", 2, 600)] == ["d"]
+
+
+def test_a_silent_workers_leases_are_lost_together(queue: Queue, clock: Clock) -> None:
+    """Also when it had the last of them since its last sign of life."""
+    queue.put("s", SPEC, items("a", "b"))
+    queue.lease("w", 1, 15)
+    clock.now += 3
+    queue.lease("w", 1, 15)
+    clock.now += 12.5
+    assert [lease.id for lease in queue.lease("v", 1, 60)] == ["a"]
+    assert queue.counts("s")["queued"] == 1 and queue.lease("v", 1, 60) == [], "b too, and not beside a"
+
+
+def test_a_queue_of_an_older_version_is_opened(tmp_path: Path, queue: Queue) -> None:
+    queue.put("s", SPEC, items("a"))
+    queue.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "queue.db")) as older:
+        for column in ("free", "company"):
+            older.execute(f"alter table items drop column {column}")
+    assert [lease.id for lease in Queue(tmp_path / "queue.db").lease("w", 1, 60)] == ["a"]
 
 
 def test_failures_that_are_worth_it_are_tried_again_later(queue: Queue, clock: Clock) -> None:

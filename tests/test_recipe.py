@@ -94,6 +94,19 @@ def test_the_environment_is_read_but_not_kept(monkeypatch: pytest.MonkeyPatch) -
         load("runs: ${NOWHERE}\n")
 
 
+def test_rows_to_validate_on_may_be_a_number_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    def validation(given: str) -> Any:
+        monkeypatch.setenv("VAL_DATA", given)
+        text = "model: m\ntrainer: sft\ndata: {path: r.jsonl, validation: '${VAL_DATA:-}'}\n"
+        data = parse_recipe(text, [], source="r.yaml", folder=Path()).recipe.data
+        return data and data.validation
+
+    assert (validation("0.3"), validation("20"), validation("")) == (0.3, 20, None)
+    assert validation("2.jsonl").path == "2.jsonl"
+    with pytest.raises(RecipeError, match=r"data\.validation: Input should be greater than 0"):
+        validation("-1")
+
+
 def test_launch_is_filled_from_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given = {"N_GPUS": "8", "NNODES": "2", "NODE_RANK": "1", "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "3000"}
     for name, value in given.items():

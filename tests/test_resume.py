@@ -259,6 +259,20 @@ def test_ctrl_c_ends_the_training_process(stoppable: Stoppable) -> None:
         assert len(server.requests) == 4 + 8 + 4
 
 
+def test_what_a_mended_reward_failed_on_is_scored_again(tmp_path: Path) -> None:
+    """And not rolled out again."""
+    with chat_server.serve() as server:
+        write_recipe(tmp_path, server.base_url, rewards=["numeric", "./parts.py:odd"])
+        for command, bug in (("recipe.yaml", "a bug"), ("--resume", "another bug")):
+            (tmp_path / "parts.py").write_text(f"def odd(completion):\n    raise ValueError({bug!r})\n")
+            said = guerdon(tmp_path, "run", command, code=1).err
+            assert f"reward 'odd' failed on all trajectories: ValueError: {bug}" in said
+        (tmp_path / "parts.py").write_text("def odd(completion):\n    return 0.5\n")
+        guerdon(tmp_path, "run", "--resume")
+        assert len(server.requests) == 4
+    assert [(t.reward, t.scores["odd"].error) for t in trajectories(tmp_path)] == [(1.5, None)] * 4
+
+
 def test_a_finished_run_is_not_done_again(tmp_path: Path) -> None:
     with chat_server.serve() as server:
         write_recipe(tmp_path, server.base_url)

@@ -1,32 +1,43 @@
 """Where rollouts meet what is not theirs: other callers' mistakes, forked processes, proxies, edited files."""
 
 import asyncio
+import json
 import os
+import re
 import resource
 import sqlite3
 import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import chat_server
 import pytest
 from chat_server import adds
 from command import wait_until
 
 from guerdon import worker_process
-from guerdon.gateway import Gateway
+from guerdon.errors import AgentError, BackendError
+from guerdon.gateway import Gateway, serve_gateway
 from guerdon.http_endpoint import HttpEndpoint
 from guerdon.local_queue import LocalQueue
+from guerdon.policy import Policy
 from guerdon.queue import Item, Lease, Outcome, Queue
 from guerdon.queue_server import queue_app
+from guerdon.recipe import Rollout
+from guerdon.rollout import Attempt, RolloutRunner
 from guerdon.rollout_worker import RolloutWorker
 from guerdon.store import Run
 from guerdon.task import Task
-from guerdon.trajectory import Trajectory
+from guerdon.trajectory import Failure, Trajectory
 from guerdon.worker_process import agents_of
 from guerdon_agents.stdio_session import StdioSession
 
@@ -322,3 +333,239 @@ def test_servers_of_this_machine_are_not_asked_through_a_proxy(monkeypatch: pyte
 
     with chat_server.serve(adds) as server:
         assert "2" in asyncio.run(ask(server.base_url))
+
+
+# -- why an agent failed ----------------------------------------------------------------------------------------------
+
+BUSY = BackendError('it answered 503: "it\'s busy"\nGave up after 2 attempts \N{EM DASH} all in vain.', kind="http_503")
+
+
+class Refuses:
+    """An endpoint that answers only those who ask whether it does, once it has refused another."""
+
+    model = "m"
+
+    def __init__(self) -> None:
+        self.refused = asyncio.Event()
+
+    async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
+        if body["messages"][0]["content"] != "Are you there?":
+            self.refused.set()
+            raise BUSY
+        await self.refused.wait()
+        return chat_server.completion("yes")
+
+
+async def plainly(policy: Policy, content: str = "?") -> Any:
+    return await policy.complete([{"role": "user", "content": content}])
+
+
+async def by_openai(policy: Policy, stream: bool = False) -> Any:
+    openai = pytest.importorskip("openai")
+    async with openai.AsyncOpenAI(base_url=policy.base_url, api_key=policy.api_key) as client:
+        return await client.chat.completions.create(
+            model="m", messages=[{"role": "user", "content": "?"}], stream=stream
+        )
+
+
+def as_json(policy: Policy) -> tuple[str, dict[str, Any], dict[str, str]]:
+    body = {"model": "m", "messages": [{"role": "user", "content": "?"}]}
+    return f"{policy.base_url}/chat/completions", body, {"Authorization": f"Bearer {policy.api_key}"}
+
+
+async def by_httpx(policy: Policy) -> None:
+    httpx = pytest.importorskip("httpx")
+    url, body, headers = as_json(policy)
+    async with httpx.AsyncClient() as client:
+        (await client.post(url, json=body, headers=headers)).raise_for_status()
+
+
+async def by_aiohttp(policy: Policy) -> None:
+    url, body, headers = as_json(policy)
+    async with aiohttp.ClientSession(raise_for_status=True) as session:
+        await session.post(url, json=body, headers=headers)
+
+
+async def by_urllib(policy: Policy) -> None:
+    url, body, headers = as_json(policy)
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+    try:
+        await asyncio.to_thread(urllib.request.urlopen, request)
+    except urllib.error.HTTPError as error:
+        with error:
+            raise
+
+
+ASKING: dict[str, Callable[[Policy], Awaitable[Any]]] = {
+    "policy": plainly,
+    "openai": by_openai,
+    "openai, streamed": lambda policy: by_openai(policy, stream=True),
+    "httpx": by_httpx,
+    "aiohttp": by_aiohttp,
+    "urllib": by_urllib,
+}
+
+
+async def as_it_is(asking: Awaitable[Any]) -> None:
+    await asking
+
+
+async def in_a_group(asking: Awaitable[Any]) -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(as_it_is(asking))
+
+
+async def wrapped(asking: Awaitable[Any]) -> None:
+    try:
+        await in_a_group(asking)
+    except Exception:
+        raise RuntimeError("the framework gives up") from None
+
+
+async def retold(asking: Awaitable[Any]) -> None:
+    said = ""
+    try:
+        await asking
+    except Exception as error:
+        said = json.dumps({"url": str(getattr(error, "url", "")), "error": str(error)})
+    raise RuntimeError(f"the framework says: {said}")
+
+
+def failure_of(agent: Callable[[Task, Policy], Awaitable[str]]) -> Failure:
+    async def run() -> Failure | None:
+        async with serve_gateway() as gateway:
+            runner = RolloutRunner(agent, "agent", Refuses(), gateway, Rollout(timeout=20), {}, "m")  # type: ignore[arg-type]
+            return (await runner.run(Attempt(Task("t", "?"), "train", 1, 0))).failure
+
+    failure = asyncio.run(run())
+    assert failure
+    return failure
+
+
+@pytest.mark.parametrize("raising", [as_it_is, in_a_group, wrapped, retold])
+@pytest.mark.parametrize("asking", ASKING)
+def test_a_request_that_ended_the_agent_is_why_it_failed(
+    asking: str, raising: Callable[[Awaitable[Any]], Awaitable[None]]
+) -> None:
+    """However a client puts it; of this kind are those that are tried again."""
+
+    async def agent(task: Task, policy: Policy) -> str:
+        await raising(ASKING[asking](policy))
+        return "not reached"
+
+    assert failure_of(agent) == Failure("http_503", str(BUSY))
+
+
+@pytest.mark.parametrize("asking", ASKING)
+def test_an_agents_own_error_is_not_hidden_behind_a_request_that_it_gave_up(asking: str) -> None:
+    async def agent(task: Task, policy: Policy) -> str:
+        with suppress(Exception):
+            await ASKING[asking](policy)
+        raise KeyError("my own bug")
+
+    line = agent.__code__.co_firstlineno + 3
+    own = f"KeyError: 'my own bug' (test_rollout_edges.py, line {line})"
+    assert failure_of(agent) == Failure("agent", f"{own} (its last request had failed: {BUSY})")
+
+
+def test_a_program_that_ends_after_a_failed_request_ends_for_that() -> None:
+    """It does not say why; and where the request could be tried again, so can the rollout."""
+
+    async def agent(task: Task, policy: Policy) -> str:
+        with suppress(Exception):
+            await plainly(policy)
+        subprocess.run([sys.executable, "-c", "raise SystemExit(3)"], check=True)
+        return "not reached"
+
+    assert failure_of(agent) == Failure("http_503", str(BUSY))
+
+
+def test_an_agents_own_kind_of_failure_stays() -> None:
+    async def agent(task: Task, policy: Policy) -> str:
+        with suppress(Exception):
+            await plainly(policy)
+        raise AgentError("no answer", kind="max_turns")
+
+    assert failure_of(agent) == Failure("max_turns", f"no answer (its last request had failed: {BUSY})")
+
+
+def test_a_request_that_failed_before_another_succeeded_is_not_mentioned() -> None:
+    async def agent(task: Task, policy: Policy) -> str:
+        try:
+            await plainly(policy)
+        except BackendError:
+            await plainly(policy, "Are you there?")
+            raise ValueError("mine")  # noqa: B904  as agents do
+
+    failure = failure_of(agent)
+    assert failure.kind == "agent" and re.fullmatch(
+        r"ValueError: mine \(test_rollout_edges.py, line \d+\)", failure.message
+    )
+
+
+@pytest.mark.parametrize("asking", ["policy", "urllib"])
+def test_a_request_that_succeeds_beside_one_that_fails_does_not_excuse_it(asking: str) -> None:
+    async def agent(task: Task, policy: Policy) -> str:
+        there = asyncio.create_task(plainly(policy, "Are you there?"))
+        await asyncio.sleep(0)
+        (refused, _) = await asyncio.gather(ASKING[asking](policy), there, return_exceptions=True)
+        raise RuntimeError("one of two failed") from refused
+
+    assert failure_of(agent) == Failure("http_503", str(BUSY))
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+def in_the_library() -> None:
+    try:
+        json.loads("{")
+    except ValueError as error:
+        raise RuntimeError("bad plan.") from error
+
+
+def tells_its_cause_itself() -> None:
+    try:
+        raise OSError("no disk")
+    except OSError as error:
+        raise RuntimeError(f"cannot write: {error}") from error
+
+
+def group() -> None:
+    raise ExceptionGroup("several", [ExceptionGroup("inner", [ValueError("first")]), ValueError("second")])
+
+
+def kind_in_a_group() -> None:
+    raise ExceptionGroup("several", [AgentError("it hung", kind="tool_server")])
+
+
+def wordless() -> None:
+    raise TimeoutError
+
+
+def mute() -> None:
+    raise Mute
+
+
+@pytest.mark.parametrize(
+    ("does", "kind", "said"),
+    [
+        (lambda: json.loads("{"), "agent", "JSONDecodeError: Expecting property name .* \\(HERE, line LINE\\)"),
+        (in_the_library, "agent", r"RuntimeError: bad plan. JSONDecodeError: Expecting .* \(HERE, line \d+\)"),
+        (tells_its_cause_itself, "agent", r"RuntimeError: cannot write: no disk \(HERE, line \d+\)"),
+        (group, "agent", r"ValueError: first \(HERE, line \d+\)"),
+        (kind_in_a_group, "tool_server", "it hung"),
+        (wordless, "agent", r"TimeoutError \(HERE, line \d+\)"),
+        (mute, "agent", r"Mute, which cannot be shown \(HERE, line \d+\)"),
+    ],
+)
+def test_what_an_agent_raised_is_told_with_its_place_and_cause(does: Callable[[], None], kind: str, said: str) -> None:
+    async def agent(task: Task, policy: Policy) -> str:
+        does()
+        return "not reached"
+
+    failure = failure_of(agent)
+    said = said.replace("HERE", "test_rollout_edges.py").replace("LINE", str(does.__code__.co_firstlineno))
+    assert failure.kind == kind and re.fullmatch(said, failure.message), failure.message

@@ -77,6 +77,12 @@ async def elsewhere(start, *, address: str = "127.0.0.2"):
     async with processes(start):
         yield
 
+async def dies(task, policy):
+    if "What is 1 + 1" in task.text:
+        os._exit(3)
+    await asyncio.sleep(0.3)
+    return f"### {int(task.text.split()[2]) + 1} ###"
+
 async def blocks(task, policy):
     if "1 + 1" in task.text:
         time.sleep(60)
@@ -179,12 +185,26 @@ def test_a_killed_worker_is_replaced_and_what_it_had_is_done_again(run: Run) -> 
         run.begin(server.base_url)
         wait_until(lambda: run.stored() == 2 and len(server.requests) == 2 + 4)
         os.kill(run.workers()[0], signal.SIGKILL)
-        server.wait_for(2 + 4 + 2)
+        server.wait_for(2 + 4 + 1)  # of the two one after the other: which of them killed it is not known
         run.gate.set()
         ran = finish(run.process)
         assert len(server.requests) == 8 + 2
     assert "ended by signal 9: started again, and what it was doing is queued" in ran.out
     assert run.assert_whole() == {1: 6, 2: 2}
+
+
+def test_a_task_that_kills_its_worker_ends_alone(run: Run) -> None:
+    run.count = 16
+    run.begin(
+        "http://127.0.0.1:9/v1",
+        agent="./parts.py:dies",
+        backend={"demonstrations": {}},
+        rollout={"concurrency": 4, "tries": 2},
+    )
+    finish(run.process)
+    found = trajectories(run.folder)
+    assert [t.failure and t.failure.kind for t in found] == ["worker_died", *[None] * 15]
+    assert found[0].failure and found[0].failure.message == "the worker that ran it died, 3 times"
 
 
 def test_a_killed_engine_takes_its_workers_along_and_loses_nothing(run: Run) -> None:

@@ -342,6 +342,43 @@ def test_runs_and_show(tmp_path: Path) -> None:
     assert "fits several runs" in guerdon(tmp_path, "show", "recipe", code=1).err
 
 
+SEVERAL = """\
+def user(text):
+    return {"role": "user", "content": text}
+
+async def agent(task, policy):
+    "Asks aside, then asks, doubts, and doubts again having forgotten the first doubt."
+    async def ask(*messages):
+        return (await policy.complete(messages))["choices"][0]["message"]
+    await ask(user("Aside?"))
+    asked = [user(task.text), await ask(user(task.text))]
+    await ask(*asked, user("Sure of 1 + 1?"))
+    return (await ask(*asked, user("Really 2 + 2?")))["content"]
+
+def last(messages):
+    return (1.0, " / ".join(m["content"] for m in messages if m["role"] == "user"))
+"""
+
+
+def test_show_has_every_conversation_of_an_agent(tmp_path: Path) -> None:
+    def answer(body: dict[str, Any]) -> str:
+        return "an aside" if body["messages"][-1]["content"] == "Aside?" else adds(body)
+
+    (tmp_path / "parts.py").write_text(SEVERAL)
+    with chat_server.serve(answer) as server:
+        agent, rewards = "./parts.py:agent", ["./parts.py:last"]
+        write_recipe(tmp_path, server.base_url, additions(1), agent=agent, rewards=rewards)
+        guerdon(tmp_path, "rollout", "recipe.yaml")
+    (t,) = trajectories(tmp_path)
+    assert [turn.keep for turn in t.turns] == [0, 0, 2, 2]
+    shown = guerdon(tmp_path, "show", "last", t.id).out
+    said = "4 turns", "Aside?", "an aside", "another conversation", "What is 1 + 1?", "Sure of 1 + 1?"
+    said += "from here on the agent went on from message 2", "Really 2 + 2?", "### 4 ###", "What is 1 + 1? / Really 2"
+    places = [shown.find(text) for text in said]
+    assert -1 not in places and places == sorted(places), shown
+    assert [shown.count(text) for text in ("another conversation", "went on from message", "Aside?")] == [1, 1, 1]
+
+
 def test_json_is_all_that_is_printed(tmp_path: Path, server: ChatServer) -> None:
     (tmp_path / "r.py").write_text("def loud(completion):\n    print('hello')\n    return 1.0\n")
     write_recipe(tmp_path, server.base_url, rewards=["./r.py:loud"])

@@ -19,6 +19,7 @@ from command import additions, finish, guerdon, processes_with, start, trajector
 from test_rollout_workers import PARTS
 
 from guerdon.queue import Queue
+from guerdon.queue_client import RemoteQueue
 from guerdon.store import list_runs
 
 TOKEN = "a-token-of-the-test"
@@ -136,6 +137,31 @@ def test_a_killed_worker_is_one_try(terminals: Terminals, server: ChatServer) ->
     terminals.worker("one")  # of the same name: what it had is done again at once, not when its lease runs out
     finish(loop)
     assert sorted(t.tries for t in assert_whole(terminals)) == [1] * 6 + [2] * 2
+
+
+def test_that_no_worker_is_there_is_said_once(
+    terminals: Terminals, server: ChatServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And again when workers came and went; meanwhile a log has its lines, though nothing comes."""
+    terminals.serve()
+    there, late, count = [0, 0, 0, 0, 1, 1, 0, 0, 0, 0], list[Any](), RemoteQueue.counts
+
+    async def counts(queue: RemoteQueue, stage: str) -> dict[str, int]:
+        if not there and not late:
+            late.append(terminals.worker("late"))
+        return {**await count(queue, stage), "workers": there.pop(0) if there else 1}
+
+    monkeypatch.setattr(RemoteQueue, "counts", counts)
+    for name, seconds in (("collect.ABSENT_SECONDS", 0.05), ("collect.PATIENCE", 0.1), ("collect.COUNT_SECONDS", 0.0)):
+        monkeypatch.setattr(f"guerdon.{name}", seconds)
+    for name in ("LINE_SECONDS", "LOOK_SECONDS"):
+        monkeypatch.setattr(f"guerdon.report.{name}", 0.1)
+    monkeypatch.setenv("GUERDON_TOKEN", TOKEN)
+    write_recipe(terminals.folder, server.base_url, additions(8), agent="./parts.py:agent")
+    ran = guerdon(terminals.folder, "rollout", "recipe.yaml", "--server", terminals.url)
+    assert_whole(terminals)
+    assert ran.out.count(f"no worker is at the queue: start `guerdon worker {terminals.url}`") == 2
+    assert re.search(r"rollouts 0/8  0:0\d  8 queued", ran.out)
 
 
 def test_a_worker_that_is_told_to_end_gives_back_what_it_has(terminals: Terminals, server: ChatServer) -> None:

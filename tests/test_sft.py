@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from command import guerdon
 from tiny import byte_tokenizer, save_model
 
 from guerdon.errors import TrainingError
@@ -322,3 +323,13 @@ def test_smollm2_learns_to_call_the_tool(train: Train) -> None:
     ran = train(rows, job={"model": smollm2_135m()}, max_steps=3, batch_size=2, learning_rate=1e-3)
     assert ran.losses[2] < ran.losses[0] / 2
     assert (ran.output / "adapter_model.safetensors").exists()
+
+
+def test_the_preview_finds_a_template_where_a_training_does(model: str, tmp_path: Path) -> None:
+    folder = tmp_path / "recipes"
+    folder.mkdir()
+    (folder / "mine.jinja").write_text(CHATML.replace("<|im_start|>", "<|im_start|>~"))
+    (folder / "rows.jsonl").write_text('{"prompt": "1 + 1?", "response": "2"}\n')
+    trainer = "{sft: {chat_template: mine.jinja}}"
+    (folder / "recipe.yaml").write_text(f"model: {model}\ndata: {{path: rows.jsonl}}\ntrainer: {trainer}\n")
+    assert "~user" in guerdon(tmp_path, "data", "preview", "recipes/recipe.yaml").out

@@ -16,6 +16,7 @@ import pytest
 from guerdon.errors import StoreError
 from guerdon.fastjson import dumps, loads
 from guerdon.store import Run
+from guerdon.task import Task
 from guerdon.trajectory import Score, Trajectory, Turn
 
 
@@ -101,6 +102,52 @@ def test_what_cannot_be_written_is_said(run: Run) -> None:
     run._db.execute("drop table trajectories")
     with pytest.raises(StoreError, match=r"cannot write to .*: no such table: trajectories\. Make room, "):
         run.add([trajectory("one")])
+
+
+@pytest.mark.parametrize("damage", [b"no database", None], ids=["other", "malformed"])
+def test_a_damaged_store_is_said_to_be(run: Run, damage: bytes | None) -> None:
+    run.add([trajectory(f"{i}", completion="x" * 5000) for i in range(20)])
+    run.close()
+    store = run.folder / "store.db"
+    whole = store.read_bytes()
+    store.write_bytes(damage * 100 if damage else whole[:4096] + b"\xff" * (len(whole) - 4096))
+    with pytest.raises(StoreError, match=r"the store in .* is damaged: .*store\.db") as raised:
+        damaged = Run(run.folder)
+        assert not damage, "the other is found out when it is read"
+        try:
+            list(damaged.each())
+        finally:
+            damaged.close()
+    assert "Make room" not in str(raised.value)
+
+
+def test_a_run_is_where_it_was_opened_wherever_the_process_goes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = Run.create(Path("runs"), "test", "", {})
+    assert run.folder == Path("runs", run.id), "as it was given"
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    run.add([trajectory("one")])
+    with run.executing():
+        assert run.folder == tmp_path / "runs" / run.id
+    assert stored(run) == {"one"}
+    run.close()
+
+
+def test_tasks_that_a_run_began_with_may_not_be_missing(run: Run) -> None:
+    tasks = [Task(f"{i}", f"{i}?") for i in range(6)]
+    for phase in ("train", "eval"):
+        run.add_tasks(phase, tasks[:4])
+        run.add_tasks(phase, tasks[:5])
+        with pytest.raises(StoreError, match=r"2 tasks of run .*, e\.g\. '3', are no longer there: .* Put "):
+            run.add_tasks(phase, tasks[:3])
+    run.finish_stage("rollout-1", {})
+    run.add_tasks("train", tasks[5:])  # each iteration may have others
+    assert len(run.tasks()) == 6 + 5
 
 
 def test_processes_write_side_by_side(run: Run) -> None:

@@ -80,6 +80,29 @@ def test_columns_are_mapped(tmp_path: Path) -> None:
     assert (task.id, task.prompt, task.answer) == ("7", "What?", "That")
 
 
+def test_null_is_no_id_and_no_answer(tmp_path: Path) -> None:
+    rows = ({"id": i, "prompt": "q", "answer": a} for i, a in ((None, None), ("b", "2"), (None, 3)))
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [(t.id, t.answer) for t in read(tmp_path, path="t.jsonl").tasks] == [("0", None), ("b", "2"), ("2", 3)]
+
+
+def test_a_conversation_is_a_prompt_up_to_where_the_model_is_to_go_on(tmp_path: Path) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "add", "arguments": "{}"}}
+    said = [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "q"}]},
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "4"},
+    ]
+    for length, whole in ((1, True), (2, True), (3, False), (4, True)):
+        (tmp_path / "t.jsonl").write_text(json.dumps({"prompt": said[:length]}))
+        if whole:
+            assert read(tmp_path, path="t.jsonl").tasks[0].prompt == said[:length]
+        else:
+            with pytest.raises(TaskError, match="ends with a message of the assistant"):
+                read(tmp_path, path="t.jsonl")
+
+
 def test_references() -> None:
     assert reference("a #### b\n#### 1,000 ") == "1,000"
     assert reference("42") == "42"

@@ -28,6 +28,10 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 UNMARKED = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+PLAIN = (
+    "{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 # the end of the turn marked apart from the text
 SPLIT = CHATML.replace("{% for c in", "{% endgeneration %}{{ '\\n' }}{% generation %}{% for c in")
 FORGETFUL = UNMARKED.replace("{{ m.content }}{% for c", "{{ m.content if loop.last else '' }}{% for c")
@@ -82,6 +86,50 @@ def test_only_the_messages_named_are_learnt(tokenizer: Any, template: str, spans
     assert named["input_ids"] == every["input_ids"]
 
 
+@pytest.mark.parametrize("trimmed", [False, True])
+@pytest.mark.parametrize(
+    ("template", "answer", "said"),
+    [
+        (UNMARKED, "\n\nho\n\n", "\nho\n\n<|im_end|>"),
+        (UNMARKED, "\n\n", "<|im_end|>"),
+        (PLAIN, "ho", " ho\n"),
+    ],
+)
+def test_tokens_may_merge_where_an_answer_begins(
+    tokenizer: Any, template: str, answer: str, said: str, trimmed: bool
+) -> None:
+    """The white space of an answer may merge with the prompt's, which no server could sample; words are learnt."""
+    from tokenizers import models, processors
+
+    vocab = tokenizer.backend_tokenizer.get_vocab(with_added_tokens=False)
+    vocab |= {"ĊĊ": 1000, "ĊĊĊ": 1001, "Ġh": 1002, "Ġho": 1003}  # Ċ is a line break, Ġ a space
+    merges = [("Ċ", "Ċ"), ("ĊĊ", "Ċ"), ("Ġ", "h"), ("Ġh", "o")]
+    tokenizer.backend_tokenizer.model = models.BPE(vocab=vocab, merges=merges)
+    tokenizer.backend_tokenizer.post_processor = processors.ByteLevel(trim_offsets=trimmed)
+    talk = [PAIR[0], {"role": "assistant", "content": answer}]
+    (row,) = token_rows(tokenizer, [{"messages": [*talk, *talk]}], 999, template=template).rows
+    assert learnt(tokenizer, row) == said * 2
+    ids = tokenizer.apply_chat_template([*talk, *talk], chat_template=template)["input_ids"]
+    assert row["input_ids"] == ids[: len(row["input_ids"])] and {1000, 1001, 1003} & set(ids)
+
+
+def test_a_tokenizer_without_offsets() -> None:
+    from transformers import ByT5Tokenizer
+
+    slow = ByT5Tokenizer(eos_token="<|im_end|>", extra_ids=0, additional_special_tokens=["<|im_start|>"])
+    assert not slow.is_fast
+    (row,) = token_rows(slow, [{"messages": PAIR * 2}], 999, template=UNMARKED).rows
+    assert learnt(slow, row) == "ho<|im_end|>ho<|im_end|>"
+
+
+@pytest.mark.parametrize("template", [CHATML, UNMARKED])
+def test_white_space_after_special_tokens_inside_an_answer_is_learnt(template: str) -> None:
+    thinker = byte_tokenizer("<|im_end|>", "<|im_start|>", "<think>", "</think>")
+    answer = "<think>\nso\n</think>\n\nho"
+    row = token_row(thinker, [PAIR[0], {"role": "assistant", "content": answer}, *PAIR], template=template)
+    assert learnt(thinker, row) == f"{answer}<|im_end|>ho<|im_end|>"
+
+
 def test_a_template_that_rewrites_the_past_is_refused(tokenizer: Any) -> None:
     talk = [TALK[0], {"role": "assistant", "content": "hm"}, *TALK]
     with pytest.raises(TrainingError, match=r"renders message 2 differently .* \{% generation %\}"):
@@ -113,6 +161,22 @@ def test_texts_are_learnt_with_their_end(tokenizer: Any) -> None:
     pair, text, ended = token_rows(tokenizer, rows, 99).rows
     assert tokenizer.decode(pair["input_ids"]) == "2+2=4<|im_end|>" and learnt(tokenizer, pair) == "4<|im_end|>"
     assert learnt(tokenizer, text) == "all<|im_end|>" and learnt(tokenizer, ended) == "ended<|im_end|>"
+
+
+def test_a_text_from_a_chat_template_keeps_its_begin_and_end(tokenizer: Any) -> None:
+    from tokenizers.processors import TemplateProcessing
+
+    tokenizer.add_special_tokens({"bos_token": "<s>"})
+    begin = [("<s>", tokenizer.bos_token_id)]
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=begin)
+    text = f"<s>{tokenizer.apply_chat_template(PAIR, tokenize=False)}"
+    assert text.endswith("ho<|im_end|>\n")
+    prompt, completion = text.split("ho")
+    rows: list[dict[str, Any]] = [{"text": text}, {"prompt": prompt, "completion": f"ho{completion}"}, {"text": "all"}]
+    whole, pair, bare = token_rows(tokenizer, rows, 999).rows
+    assert tokenizer.decode(whole["input_ids"]) == tokenizer.decode(pair["input_ids"]) == text
+    assert learnt(tokenizer, pair) == "ho<|im_end|>\n"
+    assert tokenizer.decode(bare["input_ids"]) == "<s>all<|im_end|>"
 
 
 def test_all_of_a_row_is_learnt_where_that_is_asked(tokenizer: Any) -> None:

@@ -111,12 +111,17 @@ def run(
 ) -> None:
     """Run a recipe: roll out, score, train, compare.
 
-    RECIPE is a YAML file, or the name of one that a plugin ships (see `guerdon recipes`).
+    RECIPE is a YAML file, or the name of one that a plugin ships (see `guerdon recipes`). With --resume, KEY=VALUE
+    changes what the run goes on with: the trainer's settings, the backend's, how it rolls out and scores.
     """
     if resume:
-        if recipe or overrides or gpus:
-            raise click.UsageError("a resumed run goes on with the recipe it has: give no other, and no overrides")
-        _resume(resume, runs, as_json, **_where(server, host))
+        words = tuple(word for word in (resume, recipe, *overrides) if word and "=" in word)
+        if recipe and recipe not in words:
+            raise click.UsageError(
+                "a resumed run goes on with the recipe it has: give no other, only what is to change"
+            )
+        name = "last" if resume in words else resume
+        _resume(name, with_gpus(words, gpus), runs, as_json, **_where(server, host))
     elif recipe:
         _start(recipe, with_gpus(overrides, gpus), runs, as_json, stage="", **_where(server, host))
     else:
@@ -180,7 +185,7 @@ def rollout(
 @JSON
 def train(run_name: str, runs: str | None, as_json: bool) -> None:
     """Only train, on the trajectories that a run has."""
-    _resume(run_name, runs, as_json, stage="train")
+    _resume(run_name, (), runs, as_json, stage="train")
 
 
 @cli.command("eval")
@@ -205,7 +210,7 @@ def evaluate(
         with contextlib.suppress(StoreError):
             found = str(find_run(Path(runs or "runs"), target))
     if found:
-        _resume(found, runs, as_json, stage="eval", **_where(server, host))
+        _resume(found, (), runs, as_json, stage="eval", **_where(server, host))
     else:
         _start(target, overrides, runs, as_json, stage="eval", **_where(server, host))
 
@@ -266,10 +271,12 @@ def _start(recipe: str, overrides: tuple[str, ...], runs: str | None, as_json: b
     _executed(lambda: start(loaded, registry, runs=runs, stage=stage, quiet=as_json, **where), as_json)
 
 
-def _resume(name: str, runs: str | None, as_json: bool, stage: str = "", **where: str) -> None:
+def _resume(
+    name: str, changes: tuple[str, ...], runs: str | None, as_json: bool, stage: str = "", **where: str
+) -> None:
     from guerdon.launch import resume
 
-    _executed(lambda: resume(name, runs=runs, stage=stage, quiet=as_json, **where), as_json)
+    _executed(lambda: resume(name, changes, runs=runs, stage=stage, quiet=as_json, **where), as_json)
 
 
 def _where(server: str | None, host: str | None) -> dict[str, str]:

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 import yaml
@@ -39,6 +40,10 @@ PATIENCE = 2.0
 """Seconds that a call for results waits."""
 
 COUNT_SECONDS = 0.5
+
+ABSENT_SECONDS = 5.0
+"""Without a worker at the queue of a `guerdon serve`; then that is said."""
+
 LET_GO_SECONDS = 3.0
 
 
@@ -67,6 +72,7 @@ class Collector:
     _tally: Counter[str] = field(default_factory=Counter)
     _agent: Agent | None = None
     _complaints: set[str] = field(default_factory=set)
+    _say_absent_at: float = 0.0
 
     async def agent(self) -> Agent:
         if self._agent is None:
@@ -86,7 +92,8 @@ class Collector:
         stored: Sequence[Trajectory] | None = None,
         seen: Callable[[Trajectory], None] = lambda _: None,
     ) -> list[Trajectory]:
-        """The trajectories of these attempts, in order; those `stored` are not run again.
+        """The trajectories of these attempts, in order; those `stored` are not run again, but scored again where a
+        reward failed: it may have been mended.
 
         Nor are those that workers finished while the engine was away; but where nothing is `stored` (`None`, not
         empty) all are run anew. `seen` is told each that is scored.
@@ -95,7 +102,7 @@ class Collector:
             AgentError: more rollouts failed than the recipe allows, or there are no workers.
             RewardError: by the recipe's rule a reward has failed too often, or at all.
         """
-        finished: dict[str, Trajectory] = {t.id: t for t in stored or ()}
+        finished: dict[str, Trajectory] = {t.id: _unless_errors(t) for t in stored or ()}
         groups = Groups(attempts, finished.values())
         todo = {a.id: a for a in groups.missing}
         tally = self._tally = Counter[str]()
@@ -143,6 +150,7 @@ class Collector:
                     if (now := time.monotonic()) > count_at:
                         self._counts = await queue.counts(stage)
                         count_at = now + max(COUNT_SECONDS, 20 * (time.monotonic() - now))
+                        self._note_absence(now)
                         if not any(self._counts[status] for status in STATUSES) and not new:
                             # the server came back with another queue
                             last = 0
@@ -191,6 +199,16 @@ class Collector:
         finally:
             working.cancel()
             await asyncio.wait([working])
+
+    def _note_absence(self, now: float) -> None:
+        """Say that no worker is at the queue of a `guerdon serve`: once, and again when some came and went."""
+        if self.place.inside or self.place.executor or self._counts["workers"]:
+            self._say_absent_at = 0.0
+        elif not self._say_absent_at:
+            self._say_absent_at = now + ABSENT_SECONDS
+        elif now > self._say_absent_at and self.place.start:
+            self._say_absent_at = math.inf
+            self.report.warn(f"no worker is at the queue: start `guerdon worker {self.place.start.url}` there")
 
     async def _put(self, stage: str, rollouts: Rollouts, attempts: Mapping[str, Attempt]) -> None:
         await self.place.queue.put(stage, self._spec(rollouts), [self._item(a) for a in attempts.values()])
@@ -287,6 +305,12 @@ async def _unless_ended(call: Coroutine[Any, Any, T], workers: Sequence["asyncio
         return calling.result()
     finally:
         calling.cancel()
+
+
+def _unless_errors(trajectory: Trajectory) -> Trajectory:
+    """A trajectory, without its scores if one of them is an error."""
+    failed = any(score.error for score in trajectory.scores.values())
+    return replace(trajectory, scores={}, reward=None) if failed else trajectory
 
 
 def _trajectory(attempt: Attempt, result: Result, model: str) -> Trajectory:

@@ -191,8 +191,8 @@ def _is_empty(row: Mapping[str, Any]) -> bool:
 def _read(spec: Data, spool: _Spool, folder: Path, seed: int, first: int | None, notes: list[str]) -> Lines:
     name, start, tally = name_of(spec), len(spool), _Tally()
     reader = Reader(spec.fields, spec.system)
-    limit = spec.limit if first or spec.shuffle is False else None
-    enough = min(filter(None, (first, limit)), default=None)
+    in_order = spec.shuffle is False
+    enough = min(filter(None, (first, spec.limit if in_order else None)), default=None)
     try:
         for place, row in islice(_source(spec, folder, stream=first is not None), enough):
             found = reader(row, place)
@@ -206,11 +206,13 @@ def _read(spec: Data, spool: _Spool, folder: Path, seed: int, first: int | None,
     if len(spool) == start:
         raise TaskError(f"{name}: there are no rows in it")
     rows = Lines(spool, range(start, len(spool)))
-    if not first or len(rows) < min(first, spec.limit or first):
-        rows = _in_order(rows, spec, seed)[: spec.limit]
+    whole = not first or len(rows) < first
+    rows = (_in_order(rows, spec, seed) if whole else rows)[: spec.limit]
     all_ = f"the first {len(spool) - start}" if first == len(spool) - start else str(len(spool) - start)
     limited = f", {len(rows)} taken" if len(rows) < len(spool) - start else ""
     notes.append(f"{name}: {all_} row{'' if all_ == '1' else 's'}{limited}: {tally}")
+    if spec.limit and not whole and not in_order:
+        notes.append(f"{name}: a run takes its {counted(spec.limit, 'row')} from all there are, shuffled")
     return rows
 
 

@@ -1,5 +1,6 @@
 """The commands `guerdon data ...`: what a recipe's rows are, before anything is trained."""
 
+import contextlib
 from typing import Any
 
 import click
@@ -70,5 +71,6 @@ def _looked_at(loaded: Any, registry: Any, first: int) -> tuple[Any, Any, Any]:
     if plan.recipe.data.mix:  # so that each source is among those shown
         Random(plan.recipe.seed).shuffle(rows)
     model = plan.adapter if plan.adapter and (plan.adapter / "tokenizer_config.json").exists() else plan.model
-    seen = attribute(target)(plan.model_path(str(model)), rows[:first], trainer.settings)
-    return plan, found, seen
+    path, show_rows = plan.model_path(str(model)), attribute(target)
+    with contextlib.chdir(loaded.folder) if loaded.folder.is_dir() else contextlib.nullcontext():  # as a training does
+        return plan, found, show_rows(path, rows[:first], trainer.settings)

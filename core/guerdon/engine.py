@@ -275,10 +275,11 @@ class Engine:
         attempts = [Attempt(t, phase, iteration, k) for t in tasks for k in range(group_size)]
         spec = self.eval_spec if phase == "eval" else self.recipe.tasks
         runner = await self.collector.runner(endpoint, sampling, model or self.served.name, spec.expose if spec else [])
-        means = RunningMeans(t for t in stored if t.scores)
+        scored = [t for t in stored if t.scores and not any(score.error for score in t.scores.values())]
+        means = RunningMeans(scored)
         started = time.perf_counter()
         with self.report.stage("rollouts", len(attempts)) as meter:
-            meter.done = sum(a.id in {t.id for t in stored} for a in attempts)
+            meter.done = sum(a.id in {t.id for t in scored} for a in attempts)
             meter.counts = self.collector.counts
 
             def seen(trajectory: Trajectory) -> None:

@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import traceback
+from pathlib import Path
 
 from guerdon.worker import own_pipes, receive, send
 
@@ -26,7 +27,9 @@ def main() -> int:
     job = ExportJob(**fields, say=lambda text: send(out, ("say", text)))
     try:
         is_check = isinstance(what, str)
-        send(out, ("done", list(attribute(what)(job, settings)) if is_check else load(what)(job, **settings)))
+        done = list(attribute(what)(job, settings)) if is_check else load(what)(job, **settings)
+        _open_to_readers(job.output)
+        send(out, ("done", done))
         return 0
     except GuerdonError as raised:
         send(out, ("refused", str(raised)))
@@ -34,12 +37,20 @@ def main() -> int:
     except ImportError as raised:
         traceback.print_exc()
         named = None if isinstance(what, str) else missing(what, raised)
-        error = str(named or f"cannot import {raised.name}: {raised}")
+        error = str(named or f"{type(raised).__name__}: {raised}")
     except Exception as raised:
         traceback.print_exc()
         error = f"{type(raised).__name__}: {raised}"
     send(out, ("error", error))
     return 1
+
+
+def _open_to_readers(folder: Path) -> None:
+    """Give files the mode that the umask says: safetensors makes them for their owner alone."""
+    os.umask(umask := os.umask(0o077))
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o666 & ~umask))
 
 
 def _end_with_parent(orders: int) -> None:

@@ -5,6 +5,7 @@ Canonical rows are what trainers read (`TrainingJob.rows`): `messages` with perh
 """
 
 import json
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,6 +158,8 @@ _GUESSES = {"prompt": PROMPTS, "response": RESPONSES}
 
 def _text(value: Any, what: str) -> str:
     if isinstance(value, (int, float)) and not isinstance(value, bool):
+        if not math.isfinite(value):  # pandas writes NaN where there is nothing
+            raise ValueError(f"{what} is {value}, not text; mend the row or leave it out")
         return str(value)  # answers are often numbers
     if not isinstance(value, str):
         raise ValueError(f"{what} is {kind(value)}, not text; mend the row or leave it out")
@@ -183,9 +186,12 @@ def _alpaca(row: Row) -> dict[str, Any]:
     asked = _text(row["instruction"], "instruction")
     if row.get("input"):
         asked = f"{asked}\n{_text(row['input'], 'input')}" if asked else _text(row["input"], "input")
+    history = row.get("history") or ()
+    if not isinstance(history, (list, tuple)) or any(not isinstance(p, (list, tuple)) or len(p) != 2 for p in history):
+        raise ValueError("history is not a list of pairs [asked, answered]; mend the row or leave it out")
     talk = [
         {"role": role, "content": _text(text, "history")}
-        for pair in row.get("history") or ()
+        for pair in history
         for role, text in zip(("user", "assistant"), pair, strict=True)
     ]
     answer = {"role": "assistant", "content": _text(row["output"], "output")}

@@ -174,7 +174,8 @@ def _pieces(endpoint: Any, body: dict[str, Any], task: Task) -> tuple[AsyncGener
 
 def _asked_for(reply: dict[str, Any], body: Mapping[str, Any], usage: bool = True) -> dict[str, Any]:
     """A reply, or a chunk of one, without what only the record asked for."""
-    ids, logprobs = body.get("return_token_ids"), body.get("logprobs") not in (None, False)
+    ids, logprobs = body.get("return_token_ids"), body.get("logprobs")
+    logprobs = logprobs is not None and logprobs is not False  # 0 asks for those of the sampled tokens
     if not (ids and logprobs):
         choices = []
         for choice in reply["choices"]:

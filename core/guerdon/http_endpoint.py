@@ -13,18 +13,17 @@ import os
 import random
 import ssl
 import time
-import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import aiohttp
 
 from guerdon.errors import BackendError, counted
 from guerdon.fastjson import encoded, loads
+from guerdon.proxies import proxy_for
 from guerdon.stopping import Stoppable
 from guerdon.streams import as_chunk
 from guerdon.task import Task
@@ -34,8 +33,6 @@ T = TypeVar("T")
 
 LONGEST_WAIT = 30.0
 """Seconds between two attempts at most, whatever Retry-After asks for."""
-
-HERE = ("localhost", "127.0.0.1", "::1")
 
 KEPT_OPEN = 4.0
 """Seconds that an idle connection is kept: uvicorn, and so vLLM, closes it after five, maybe under the next request."""
@@ -237,7 +234,7 @@ class HttpEndpoint:
                 connector=aiohttp.TCPConnector(limit=1000, keepalive_timeout=KEPT_OPEN, ssl=_trust(self.base_url)),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),  # `timeout` bounds the whole attempt
-                proxy=_proxy(self.base_url),
+                proxy=proxy_for(self.base_url),
                 middlewares=(),
             )
         return self._opened
@@ -305,15 +302,6 @@ def _trust(url: str) -> ssl.SSLContext | bool:
 
     given = os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
     return ssl.create_default_context() if given else ssl.create_default_context(cafile=certifi.where())
-
-
-def _proxy(url: str) -> str | None:
-    """The environment's proxy for a URL (HTTPS_PROXY, NO_PROXY ...); none for this machine's own servers."""
-    parts = urlsplit(url)
-    proxies = urllib.request.getproxies()
-    if parts.hostname in (None, *HERE) or urllib.request.proxy_bypass(parts.hostname):
-        return None
-    return proxies.get(parts.scheme) or proxies.get("all")
 
 
 def _chunks(found: Iterable[bytes], url: str) -> Iterator[list[dict[str, Any]]]:

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from guerdon.errors import BackendError
 from guerdon.fastjson import encoded, loads
+from guerdon.proxies import reach_directly
 from guerdon.stopping import Stoppable
 from guerdon.wire import event
 
@@ -186,6 +187,7 @@ async def served(app: App, host: str, port: int) -> AsyncIterator[str]:
                 self.flow.resume_reading()  # paused by a long body: nobody would hear that the client has gone
 
     _allow_files()
+    reach_directly(host)
     listener = listen(host, port)
     near = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)
     config = uvicorn.Config(

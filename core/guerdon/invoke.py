@@ -263,9 +263,9 @@ def as_score(value: Any) -> Score:
 def _read(value: Any) -> tuple[float | None, str]:
     reason = ""
     if isinstance(value, Score):
-        value, reason = value.value, str(value.reason)
-    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], str):
-        value, reason = value
+        value, reason = value.value, str(value.reason or "")
+    elif isinstance(value, tuple) and len(value) == 2 and isinstance(value[1], (str, type(None))):
+        value, reason = value[0], value[1] or ""
     if value is None:
         return None, reason
     if type(value) is not float:
@@ -281,7 +281,8 @@ def _number(value: Any) -> float:
             value = value.item()
     if isinstance(value, (numbers.Real, Decimal)):
         return float(value)
-    raise RewardError(f"it returned {_shown(value)}; a number or None is needed", kind="not_a_number")
+    what = f"it returned {_shown(value)}; a number or None is needed, or (number, reason)"
+    raise RewardError(what, kind="not_a_number")
 
 
 def _shown(value: Any) -> str:

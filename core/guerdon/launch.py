@@ -5,7 +5,7 @@ import json
 import logging
 import platform
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,9 @@ from guerdon.scoring import Scorer
 from guerdon.store import Run, elsewhere, find_run, list_runs
 from guerdon.summary import figures
 from guerdon.workplace import ask
+
+CHANGEABLE = ("trainer.", "backend.", "launch.", "rollout.", "scoring.", "loop.train_timeout.")
+"""What a run that goes on can have otherwise than it began."""
 
 
 def load_recipe(name: str, overrides: Iterable[str]) -> tuple[Loaded, Registry]:
@@ -88,19 +91,45 @@ def start(
     }
     if plan.adapter:  # "last" is another run soon
         loaded.raw["adapter"] = str(plan.adapter)
-    text = yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
     _check_addresses(**where)
-    run = Run.create(Path(runs or loaded.recipe.runs), name, text, info)
+    run = Run.create(Path(runs or loaded.recipe.runs), name, _as_text(loaded), info)
     return _execute(plan, inputs, run, stage, quiet, where)
 
 
-def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool = False, **where: str) -> dict[str, Any]:
-    """Go on with a run where it was stopped."""
+def resume(
+    name: str,
+    changes: Sequence[str] = (),
+    *,
+    runs: str | None = None,
+    stage: str = "",
+    quiet: bool = False,
+    **where: str,
+) -> dict[str, Any]:
+    """Go on with a run where it was stopped, and from now on with these changes (`a.b=value`) of its recipe.
+
+    Raises:
+        RecipeError: a change is wrong, or of what has decided what the run has already.
+    """
     folder = _unfinished(Path(runs or "runs")) if name == "last" and not stage else find_run(Path(runs or "runs"), name)
-    loaded, registry = load_recipe(str(folder / "recipe.yaml"), ())
+    for change in changes:
+        if not f"{change.partition('=')[0]}.".startswith(CHANGEABLE):
+            raise RecipeError(
+                f"{change}: a run that goes on can change {', '.join(c.rstrip('.') for c in CHANGEABLE)}, and this has "
+                "decided what it has already. Start another run with it."
+            )
+    recipe = folder / "recipe.yaml"
+    loaded, registry = load_recipe(str(recipe), changes)
     plan = resolve(loaded, registry)
     _check_addresses(**where)
     run = Run(folder)
+    inputs = read_inputs(plan)
+    if changes:
+        plan.notes.append(f"changed from here on: {', '.join(changes)}")
+        if not (stage or run.info.get("stage")):
+            plan.notes.extend(preflight(plan, inputs))
+        with run.executing():
+            recipe.with_suffix(".new").write_text(_as_text(loaded), encoding="utf-8")
+            recipe.with_suffix(".new").replace(recipe)
     today = versions()
     changed = [
         f"{package} {old} -> {new}"
@@ -109,7 +138,11 @@ def resume(name: str, *, runs: str | None = None, stage: str = "", quiet: bool =
     ]
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
-    return _execute(plan, read_inputs(plan), run, stage or run.info.get("stage", ""), quiet, where)
+    return _execute(plan, inputs, run, stage or run.info.get("stage", ""), quiet, where)
+
+
+def _as_text(loaded: Loaded) -> str:
+    return yaml.safe_dump(loaded.raw, sort_keys=False, allow_unicode=True)
 
 
 def _check_addresses(server: str = "", token: str = "", host: str = "") -> None:

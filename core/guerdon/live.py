@@ -12,11 +12,13 @@ from guerdon.errors import AgentError, TrainingError
 from guerdon.policy import Endpoint
 from guerdon.report import Meter
 from guerdon.rollout import Agent, Attempt
-from guerdon.rows import sequence
+from guerdon.rows import is_one, sequence
 from guerdon.served import Served
 from guerdon.task import Message, Task
 from guerdon.trajectory import Trajectory, Turn
 
+BROKEN = 0.1
+"""The share of rollouts in pieces that is passed over: now and then a reply has other tokens than its text gives."""
 SHOWN = ("loss", "reward", "eval_loss", "tokens_per_second")
 """Figures of a step that are worth a place on one line."""
 
@@ -61,6 +63,7 @@ class Live:
         runner = await collector.runner(endpoint, recipe.sampling.body(), name, recipe.tasks.expose)
         trajectories = await collector.collect(runner, attempts)
         self._judge(trajectories)
+        self._mind_conversations(trajectories)
         return [{**sequence(t), **_outcome(t)} for t in trajectories]
 
     async def score(self, items: Sequence[Mapping[str, Any]], step: int) -> list[dict[str, Any]]:
@@ -91,6 +94,17 @@ class Live:
             trajectories = self.collector.run.trajectories("train")
         for alarm in self._watch.add(trajectories):
             self.collector.report.alarm(alarm)
+
+    def _mind_conversations(self, trajectories: Sequence[Trajectory]) -> None:
+        """Say once that an agent holds several conversations, or shortens its history."""
+        several = [t for t in trajectories if not is_one(t)]
+        if len(several) > BROKEN * len(trajectories) and "conversations" not in self._complaints:
+            self._complaints.add("conversations")
+            self.collector.report.warn(
+                f"in {len(several)} of {len(trajectories)} rollouts requests do not continue those before, first in "
+                f"{several[0].id}: a policy gradient learns the last conversation of each alone. Keep the history "
+                "as it was, or train with sft, which learns all of them"
+            )
 
     def _known(self, tasks: Sequence[str]) -> Sequence[str]:
         unknown = [t for t in tasks if t not in self.tasks]
@@ -139,8 +153,9 @@ def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
 
 
 def _outcome(trajectory: Trajectory) -> dict[str, Any]:
+    whole = trajectory.reward is not None  # else the trainer would sum up the others
     return {
-        "scores": {name: score.value for name, score in trajectory.scores.items()},
+        "scores": {name: score.value if whole else None for name, score in trajectory.scores.items()},
         "reward": trajectory.reward,
         "trajectory": trajectory.id,
         "failure": trajectory.failure.kind if trajectory.failure else "",

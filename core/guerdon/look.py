@@ -32,10 +32,12 @@ def _run_row(folder: Path) -> dict[str, Any]:
     row: dict[str, Any] = {"run": folder.name, "recipe": "", "started": "", "state": "unreadable"}
     try:
         run = Run(folder)
+        try:
+            summary = summarise(run)
+        finally:
+            run.close()
     except StoreError:
         return {**row, "before": None, "newest": None, "loss": None}
-    summary = summarise(run)
-    run.close()
     rewards = {name: figures["reward"] for name, figures in summary["eval"].items()}
     newest = [reward for name, reward in rewards.items() if name != "before"]
     losses = [row["loss"] for t in summary["training"].values() for row in t.get("curve", ()) if "loss" in row]
@@ -123,14 +125,20 @@ def _shown(text: str) -> str:
 
 
 def show_trajectory(trajectory: Trajectory) -> None:
-    """A conversation with its tool calls, then the scores with their reasons."""
+    """All that was said with the tool calls, where the agent began anew, then the scores with their reasons."""
     console = Console(highlight=False)
     t = trajectory
     console.print(
         f"[bold]{escape(t.id)}[/bold]  agent {t.agent}, model {t.model}, {counted(t.turns, 'turn')}, {t.seconds:.1f} s"
     )
-    for message in t.messages:
-        console.print(_message(message))
+    length = 0
+    for turn in t.turns:
+        if turn.keep < length:
+            again = f"from here on the agent went on from message {turn.keep}" if turn.keep else "another conversation"
+            console.print(f"[yellow]{again}[/yellow]")
+        for message in (*turn.prompt, turn.reply):
+            console.print(_message(message))
+        length = turn.keep + len(turn.prompt) + 1
     if t.failure:
         console.print(f"[red]failed ({t.failure.kind}):[/red] {escape(t.failure.message)}")
     report = Report(console)

@@ -69,6 +69,7 @@ def facts(plan: Plan, inputs: Inputs, checking: bool) -> Facts:
         single_turn=plan.single_turn,
         server_share=_server_share(plan.backend),
         checking=checking,
+        folder=plan.loaded.folder if plan.loaded.folder.is_dir() else Path(),  # as a training's process does
     )
 
 

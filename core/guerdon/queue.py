@@ -2,14 +2,19 @@
 
 A worker leases items, says every few seconds that it is alive, and hands over what is finished. An item whose worker
 goes silent is queued again; whatever was finished is never run again. What is acknowledged is on disk.
+
+Which of the items that a worker had has killed it, nobody knows. So it costs an item a try only when it was the only
+one; of several each is to be in a quarter of the company from then on, which soon comes to being alone.
 """
 
 import contextlib
 import json
+import math
 import sqlite3
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -46,6 +51,7 @@ create table if not exists items (
     worker text, began real, until real, unique (stage, id));
 create index if not exists by_status on items (status);
 create index if not exists running on items (until) where status = 'running';
+create index if not exists had on items (worker) where status = 'running';
 create index if not exists again on items (stage) where tries > 1;
 create table if not exists results (
     number integer primary key autoincrement, stage text not null, key integer not null, kind text not null,
@@ -53,6 +59,9 @@ create table if not exists results (
 create index if not exists by_stage on results (stage);
 create table if not exists workers (name text primary key, seen real not null);
 """
+
+_ADDED = {"free": "integer not null default 0", "company": "integer"}
+"""Columns of items that files of older versions lack: the tries that do not count, and how many its worker may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,11 @@ class Queue:
         self._db.execute("pragma synchronous = full")
         self._db.executescript(_TABLES)
         now = time.time()
-        with self.transaction():  # while it was closed no worker could say that it is alive
+        with self.transaction():
+            there = {name for _, name, *_ in self._db.execute("pragma table_info(items)")}
+            for name in _ADDED.keys() - there:
+                self._db.execute(f"alter table items add column {name} {_ADDED[name]}")
+            # while it was closed no worker could say that it is alive
             self._db.execute("update items set until = max(until, ?) where status = 'running'", (now + LEASE_SECONDS,))
             self._db.execute("delete from workers where seen < ?", (now - KEPT_SECONDS,))
             old = [s for (s,) in self._db.execute("select id from stages where attended < ?", (now - KEPT_SECONDS,))]
@@ -208,8 +221,8 @@ class Queue:
             )
             self._db.executemany(
                 "insert into items (stage, id, task, phase, iteration, attempt, deadline) values (?,?,?,?,?,?,?) "
-                "on conflict (stage, id) do update set status = 'queued', tries = 0, due = 0, task = excluded.task "
-                "where status in ('failed', 'cancelled')",
+                "on conflict (stage, id) do update set status = 'queued', tries = 0, free = 0, company = null, "
+                "due = 0, task = excluded.task where status in ('failed', 'cancelled')",
                 [(stage, i.id, i.task, i.phase, i.iteration, i.attempt, i.deadline) for i in items],
             )
             self._db.execute(
@@ -224,12 +237,13 @@ class Queue:
             self._seen(worker, now)
             self._expire(now)
             for_others = json.dumps([s for s, w in self._lacking if w == worker and self._rests(s, w, now)])
-            rows = self._db.execute(
-                "select key, stage, id, task, phase, iteration, attempt, tries + 1 from items where status = 'queued' "
-                "and due <= ? and +stage in (select id from stages where attended > ? "
-                "and id not in (select value from json_each(?))) order by key limit ?",
-                (now, now - UNATTENDED_SECONDS, for_others, count),
-            ).fetchall()
+            queued = self._db.execute(
+                "select due, company, key, stage, id, task, phase, iteration, attempt, tries + 1 from items "
+                "where status = 'queued' and due <= ? and +stage in (select id from stages where attended > ? "
+                "and id not in (select value from json_each(?))) order by key",
+                (now, now - UNATTENDED_SECONDS, for_others),
+            )
+            rows = self._fitting(worker, queued, count, now)
             self._db.executemany(
                 "update items set status = 'running', worker = ?, began = ?, until = ?, tries = tries + 1 "
                 "where key = ?",
@@ -241,6 +255,22 @@ class Queue:
                 for s in stages
             }
         return [Lease(specs[row[1]], *row) for row in rows]
+
+    def _fitting(self, worker: str, queued: Iterable[tuple[Any, ...]], count: int, now: float) -> list[Any]:
+        """The first of these items that may be together in a worker, and with what it has."""
+        had, least = self._db.execute(
+            "select count(*), min(company) from items where status = 'running' and worker = ?", (worker,)
+        ).fetchone()
+        room, found = least or math.inf, list[Any]()
+        for due, company, *row in queued:
+            if len(found) >= min(count, room - had):
+                break
+            if had + len(found) < (company or math.inf):
+                room = min(room, company or math.inf)
+                found.append(row)
+            elif now - due > REST_SECONDS:  # it has waited for a worker that has room: let there be one
+                break
+        return found
 
     def beat(self, worker: str, held: Sequence[int], seconds: float) -> list[int]:
         now = time.time()
@@ -262,7 +292,7 @@ class Queue:
         with self.transaction():
             for outcome in outcomes:
                 row = self._db.execute(
-                    "select stage, status, worker, tries, (select tries from stages where stages.id = stage) "
+                    "select stage, status, worker, tries - free, (select tries from stages where stages.id = stage) "
                     "from items where key = ?",
                     (outcome.key,),
                 ).fetchone()
@@ -383,16 +413,23 @@ class Queue:
         if now - self._expired < 0.2:
             return
         self._expired = now
+        # what a worker had is lost together, also what it had leased after it said for the last time that it lives
         lost = self._db.execute(
-            "select key, stage, items.tries, stages.tries from items join stages on stages.id = stage "
-            "where status = 'running' and until <= ?",
-            (now,),
+            "select worker, key, stage, items.tries - free, stages.tries from items join stages on stages.id = stage "
+            "where status = 'running' and until <= ? and worker in "
+            "(select worker from items where status = 'running' and until <= ?) order by worker",
+            (now + LEASE_SECONDS / 3, now),
         ).fetchall()
-        for key, stage, tries, most in lost:
-            if tries < most:
-                self._again(key, now)
-            else:
-                self._end(key, stage, "worker_died", "")
+        for _, group in groupby(lost, lambda row: row[0]):
+            had = list(group)
+            for _, key, stage, tries, most in had:
+                if len(had) > 1:
+                    less = max(1, len(had) // 4)
+                    self._db.execute("update items set free = free + 1, company = ? where key = ?", (less, key))
+                if len(had) > 1 or tries < most:
+                    self._again(key, now)
+                else:
+                    self._end(key, stage, "worker_died", "")
 
     def _again(self, key: int, due: float) -> None:
         self._db.execute("update items set status = 'queued', worker = null, due = ? where key = ?", (due, key))

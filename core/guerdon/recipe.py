@@ -5,6 +5,7 @@ are not checked here but against the component itself (`guerdon.resolve`): the c
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
@@ -134,6 +135,14 @@ class Data(Part):
     """Shuffle with the recipe's seed (true) or this one."""
     validation: "Annotated[float, Field(gt=0, strict=True)] | Validation | None" = None
     """Rows for the loss during training: a number of them, a fraction below 1, or a source of their own."""
+
+    @field_validator("validation", mode="before")
+    @classmethod
+    def _number(cls, value: Any) -> Any:
+        """What the environment holds is text; a file's name is no number."""
+        with suppress(ValueError):
+            return float(value) if isinstance(value, str) else value
+        return value
 
     @model_validator(mode="before")
     @classmethod
@@ -323,7 +332,8 @@ class Scoring(Part):
     """How rewards are run, and what their failures mean."""
 
     on_error: Literal["drop", "zero", "retry", "abort"] = "drop"
-    """When a reward fails on a trajectory: leave it out, count it as 0, try once more, or stop the run."""
+    """When a reward fails on a trajectory: give that no reward, count the score as 0, try once more, or stop the
+    run."""
     max_errors: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of failed scores of one reward beyond which the run stops."""
     timeout: Seconds = 10.0

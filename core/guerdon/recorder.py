@@ -44,7 +44,7 @@ class Recorder:
         self.turns: list[Turn] = []
         self.tools: list[dict[str, Any]] = []
         self.error: BackendError | None = None
-        """Why the last call failed; agents tend to wrap it."""
+        """Why the last call failed; agents tend to wrap it, or go on without."""
         self.closed = False
         self._model = model
         self._task = task
@@ -67,7 +67,7 @@ class Recorder:
 
     async def ask(self, body: Mapping[str, Any]) -> dict[str, Any]:
         """The response to a request's body in OpenAI's shape: `messages`, or `prompt` for a text completion."""
-        started = time.perf_counter()
+        started, before = time.perf_counter(), self.error
         try:
             asked, request = self._request(body)
             response = await self._while_open(self.endpoint.complete(request, self._task))
@@ -75,7 +75,7 @@ class Recorder:
         except BackendError as error:
             self.error = error
             raise
-        self.error = None
+        self._succeeded(before)
         return {**response, "model": self.model}
 
     async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[list[dict[str, Any]], None]:
@@ -89,7 +89,7 @@ class Recorder:
         if ask is None:
             yield [as_chunk(await self.ask(body))]
             return
-        started, heard = time.perf_counter(), list[dict[str, Any]]()
+        started, heard, before = time.perf_counter(), list[dict[str, Any]](), self.error
         try:
             asked, request = self._request(body)
             request |= {"stream": True, "stream_options": {**(body.get("stream_options") or {}), "include_usage": True}}
@@ -106,7 +106,11 @@ class Recorder:
         except BackendError as error:
             self.error = error
             raise
-        self.error = None
+        self._succeeded(before)
+
+    def _succeeded(self, before: BackendError | None) -> None:
+        if self.error is before:  # one that failed meanwhile may be the agent's end
+            self.error = None
 
     def close(self) -> None:
         """The rollout is over: nothing more is answered, and what is being asked ends."""

@@ -5,6 +5,7 @@ On a terminal the progress is live; elsewhere (a log, CI) it is a line now and t
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from guerdon.alarms import Alarm
 
 LINE_SECONDS = 15.0
+LOOK_SECONDS = 1.0
 
 
 class Meter:
@@ -111,7 +113,8 @@ class Report:
             with self._bar(title, total) as meter:
                 yield meter
         else:
-            yield self._lines(title, total)
+            with self._lines(title, total) as meter:
+                yield meter
 
     @contextmanager
     def _bar(self, title: str, total: int) -> Iterator[Meter]:
@@ -128,8 +131,10 @@ class Report:
         with Live(get_renderable=drawn, console=self.console, refresh_per_second=4, transient=True):
             yield meter
 
-    def _lines(self, title: str, total: int) -> Meter:
-        last = time.monotonic()
+    @contextmanager
+    def _lines(self, title: str, total: int) -> Iterator[Meter]:
+        """A line now and then, also when nothing comes."""
+        last, over = time.monotonic(), threading.Event()
 
         def stepped() -> None:
             nonlocal last
@@ -137,8 +142,17 @@ class Report:
                 last = time.monotonic()
                 self.say(f"  {meter}")
 
-        meter = Meter(title, total, stepped)
-        return meter
+        def look() -> None:
+            while not over.wait(LOOK_SECONDS):
+                stepped()
+
+        meter, looking = Meter(title, total, stepped), threading.Thread(target=look, name="progress", daemon=True)
+        looking.start()
+        try:
+            yield meter
+        finally:
+            over.set()
+            looking.join()
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

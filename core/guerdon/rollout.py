@@ -3,14 +3,19 @@
 import asyncio
 import ctypes
 import inspect
+import json
 import logging
+import os
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
+from subprocess import SubprocessError
 from typing import Any
 
-from guerdon.errors import ComponentError, GuerdonError
+from guerdon.errors import BackendError, ComponentError, GuerdonError
 from guerdon.gateway import Gateway
 from guerdon.policy import Endpoint, Policy
 from guerdon.recipe import Rollout
@@ -27,6 +32,12 @@ Agent = Callable[[Task, Policy], Awaitable[str]]
 
 GRACE_SECONDS = 3.0
 """For an agent to end once it is cancelled; then it is left behind."""
+
+CAUSES = 3
+"""Of what an agent raised, that are told at most."""
+
+LIBRARIES = ("<", *(f"{Path(file).parent}{os.sep}" for file in (__file__, os.__file__)))
+"""How the names of files begin whose lines tell an agent's author nothing: generated, guerdon's, Python's own."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +111,14 @@ class RolloutRunner:
         INTERRUPTIBLE.set(True)  # in this asyncio task, and in those that the agent starts
         try:
             answer: Any = await self.agent(task, recorder)
-        except (Blocked, BaseExceptionGroup) as error:
-            return self._blocked(error)
-        except (Exception, SystemExit) as error:
-            return _failure(recorder.error or error)
+        except (Exception, SystemExit, Blocked, BaseExceptionGroup) as error:
+            blocked = error.subgroup(Blocked) if isinstance(error, BaseExceptionGroup) else isinstance(error, Blocked)
+            return self._blocked() if blocked else _failure(error, recorder)
         if isinstance(answer, str):
             return answer
         return Failure("no_completion", f"the agent returned {type(answer).__name__}, not its answer as text")
 
-    def _blocked(self, error: BaseException) -> Failure:
-        if isinstance(error, BaseExceptionGroup) and not error.subgroup(Blocked):
-            return _failure(error)
+    def _blocked(self) -> Failure:
         message = (
             f"the agent blocked all rollouts for {self.settings.timeout:g} s: "
             "let it `await`, or call what blocks by asyncio.to_thread"
@@ -132,10 +140,78 @@ async def _end(agent: "asyncio.Task[Any]") -> None:
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(agent))
 
 
-def _failure(error: BaseException) -> Failure:
-    if isinstance(error, GuerdonError):
-        return Failure(error.kind, str(error))
-    return Failure("agent", f"{type(error).__name__}: {error}")
+def _failure(error: BaseException, recorder: Recorder) -> Failure:
+    """Why an agent ended: its last request failed, if that is what it raised, or something of its own."""
+    refused = recorder.error
+    if refused and any(_tells(link, refused, recorder.base_url) for link in _chain(error)):
+        return Failure(refused.kind, str(refused))
+    leaf = _leaf(error)
+    before = f" (its last request had failed: {refused})" if refused else ""
+    if isinstance(leaf, GuerdonError):
+        return Failure(leaf.kind, f"{leaf}{before}")
+    return Failure("agent", f"{_with_cause(leaf)}{_line_of(leaf) or _line_of(error)}{before}")
+
+
+def _tells(error: BaseException, refused: BackendError, address: str) -> bool:
+    """Whether an exception is the failed request's: itself, or a client's, of its words or of the gateway's address.
+
+    Of a program that the agent ran all that is known is that it failed.
+    """
+    words, said, asked = str(refused), _said(error), ""
+    with suppress(Exception):
+        asked = str(getattr(error, "url", "") or error.request.url)  # type: ignore[attr-defined]
+    # frameworks show the reply's JSON as it is, or as a dict
+    told = any(form in said for form in (words, repr(words)[1:-1], json.dumps(words)[1:-1])) if words else False
+    return (
+        error is refused or isinstance(error, SubprocessError) or told or bool(address and address in f"{said} {asked}")
+    )
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """An exception, what it was raised from or during, and what it groups."""
+    chain: list[BaseException] = []
+    ahead: list[BaseException | None] = [error]
+    while ahead:
+        link = ahead.pop()
+        if link is not None and not any(link is other for other in chain):
+            chain.append(link)
+            ahead += [link.__cause__, link.__context__]
+            ahead += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
+    return chain
+
+
+def _leaf(error: BaseException) -> BaseException:
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _said(error: BaseException) -> str:
+    try:
+        return f"{type(error).__name__}: {error}".removesuffix(": ")
+    except Exception:
+        return f"{type(error).__name__}, which cannot be shown"
+
+
+def _with_cause(error: BaseException) -> str:
+    """What an exception says, and those that it was raised from where they say more."""
+    text = _said(error)
+    for _ in range(CAUSES):
+        if error.__cause__ is None:
+            break
+        error = _leaf(error.__cause__)
+        said = _said(error)
+        if said.partition(": ")[2] not in text:
+            text = f"{text.rstrip('.')}. {said}"
+    return text
+
+
+def _line_of(error: BaseException) -> str:
+    """Where it was raised: the last line that is of no library."""
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [(Path(file), line) for file, line in frames if not file.startswith(LIBRARIES)]
+    own = [(file, line) for file, line in own if not {"site-packages", "dist-packages"} & set(file.parts)]
+    return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
 
 
 @asynccontextmanager

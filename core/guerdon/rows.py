@@ -42,6 +42,11 @@ def _id_rows(trajectory: Trajectory) -> Iterator[dict[str, Any]]:
         yield {"input_ids": ids, "labels": labels}
 
 
+def is_one(trajectory: Trajectory) -> bool:
+    """Whether each turn continues the one before, so that `sequence` learns all of them."""
+    return sum(1 for _ in _id_rows(trajectory)) <= 1
+
+
 def sequence(trajectory: Trajectory) -> dict[str, Any]:
     """A trajectory as one sequence of token ids, for a policy gradient.
 

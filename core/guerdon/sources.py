@@ -22,12 +22,16 @@ def found_files(patterns: str | Iterable[str], folder: Path) -> list[Path]:
     """The files that paths and patterns (rows/*.jsonl) name, starting from `folder`; each once.
 
     Raises:
-        TaskError: a pattern fits no file.
+        TaskError: a pattern fits no file, or a file is named twice.
     """
     found: dict[Path, None] = {}
+    named: set[Path] = set()
     for pattern in [patterns] if isinstance(patterns, str) else patterns:
         path = folder / Path(pattern).expanduser()
         if path.exists() or not glob.has_magic(pattern):
+            if path.resolve() in named:
+                raise TaskError(f"the file {pattern!r} is named twice, and its rows are read once: name it once")
+            named.add(path.resolve())
             found[path.resolve()] = None
             continue
         fits = sorted(Path(name).resolve() for name in glob.glob(str(path), recursive=True))  # noqa: PTH207 (may be absolute)
@@ -129,7 +133,12 @@ def _json(path: Path, of: str) -> Rows:
     try:
         data = json.loads(text)
     except json.JSONDecodeError as error:
-        raise TaskError(f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}") from None
+        hint = ""
+        if error.msg == "Extra data":
+            hint = f": more follows where the JSON ends; if it has one object a line, name it {path.stem}.jsonl"
+        raise TaskError(
+            f"{path}, line {error.lineno}, column {error.colno}: not valid JSON: {error.msg}{hint}"
+        ) from None
     except RecursionError:
         raise TaskError(f"{path}: not readable JSON: it is nested too deeply") from None
     if isinstance(data, dict):  # exports put the list beside a version, a name ...

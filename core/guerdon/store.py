@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from guerdon.errors import StoreError, near_miss
+from guerdon.errors import StoreError, counted, near_miss
 from guerdon.fastjson import dumps, loads
 from guerdon.task import Task
 from guerdon.trajectory import Trajectory
@@ -45,16 +45,16 @@ class Run:
     """An open run."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self._given, self._place = folder, folder.absolute()
         try:
             self.info: dict[str, Any] = json.loads((folder / "run.json").read_text())
         except (OSError, ValueError) as error:
             raise StoreError(f"{folder} is no readable run: run.json: {error}") from None
         with _clear_errors(folder):
-            self._db = sqlite3.connect(folder / "store.db", timeout=BUSY_SECONDS, check_same_thread=False)
+            self._db = sqlite3.connect(self._place / "store.db", timeout=BUSY_SECONDS, check_same_thread=False)
             self._db.execute("pragma journal_mode = wal")
             self._db.executescript(_TABLES)
-        self._writer = Writer(folder / "store.db")
+        self._writer = Writer(self._place / "store.db")
 
     @classmethod
     def create(cls, runs: Path, name: str, recipe: str, info: Mapping[str, Any]) -> "Run":
@@ -74,8 +74,16 @@ class Run:
         return cls(folder)
 
     @property
+    def folder(self) -> Path:
+        """As it was given, as long as that leads there: an agent may change the working folder."""
+        with contextlib.suppress(OSError):
+            if self._given.samefile(self._place):
+                return self._given
+        return self._place
+
+    @property
     def id(self) -> str:
-        return self.folder.name
+        return self._given.name
 
     def close(self) -> None:
         self._writer.close()
@@ -101,7 +109,7 @@ class Run:
 
     async def add_soon(self, trajectories: Sequence[Trajectory]) -> None:
         """The same without holding up the event loop, and in one commit with what others add meanwhile."""
-        with _clear_errors(self.folder):
+        with _clear_errors(self._given):
             await self._writer.write_soon(_ADD, map(_row, trajectories))
 
     def trajectories(self, phase: str | None = None, iteration: int | None = None) -> list[Trajectory]:
@@ -114,18 +122,18 @@ class Run:
             clause for clause, on in (("trajectories.phase = ?", phase), ("iteration = ?", iteration)) if on is not None
         )
         values = [v for v in (phase, iteration) if v is not None]
-        ids = self._db.execute(
+        ids = self._read(
             "select trajectories.id from trajectories left join tasks on tasks.phase = trajectories.phase "
             f"and tasks.id = task_id {'where ' + where if where else ''} order by iteration, tasks.rowid, attempt",
             values,
         )
-        for name in ids.fetchall():  # sorted without their bodies
-            if row := self._db.execute("select body from trajectories where id = ?", name).fetchone():
-                yield Trajectory.from_json(loads(row[0]))
+        for name in ids:  # sorted without their bodies
+            for (body,) in self._read("select body from trajectories where id = ?", name):
+                yield Trajectory.from_json(loads(body))
 
     def index(self) -> list[dict[str, Any]]:
         """Id, reward and failure of every trajectory."""
-        found = self._db.execute("select id, reward, failure from trajectories order by rowid")
+        found = self._read("select id, reward, failure from trajectories order by rowid")
         return [{"id": name, "reward": reward, "failure": failure} for name, reward, failure in found]
 
     def trajectory(self, name: str) -> Trajectory:
@@ -134,31 +142,37 @@ class Run:
         Raises:
             StoreError: there is none; says which is near.
         """
-        row = self._db.execute("select body from trajectories where id = ?", (name,)).fetchone()
-        if row is None:
-            known = [r[0] for r in self._db.execute("select id from trajectories")]
+        found = self._read("select body from trajectories where id = ?", (name,))
+        if not found:
+            known = [row[0] for row in self._read("select id from trajectories")]
             raise StoreError(f"run {self.id} has no trajectory {name!r}.{near_miss(name, known[:2000])}")
-        return Trajectory.from_json(loads(row[0]))
+        return Trajectory.from_json(loads(found[0][0]))
 
     def add_tasks(self, phase: str, tasks: Sequence[Task]) -> None:
         """Keep the tasks that trajectories are of, so that they can be scored again without their source.
 
         Raises:
-            StoreError: a task of this id is here already and is another one.
+            StoreError: a task of this id is here already and is another one, or one that was here is not among these.
         """
         rows = {t.id: json.dumps([t.prompt, t.answer, dict(t.fields)], default=str) for t in tasks}
-        known = dict(self._db.execute("select id, body from tasks where phase = ?", (phase,)))
+        known = dict(self._read("select id, body from tasks where phase = ?", (phase,)))
         for name, body in rows.items():
             if known.get(name, body) != body:
                 raise StoreError(
                     f"task {name!r} is no longer what it was when run {self.id} began: its source has changed. "
                     "Put it back, or start a new run"
                 )
+        first = phase != "train" or self.stage("rollout-1") is None  # later iterations may take others
+        if first and (gone := [name for name in known if name not in rows]):
+            raise StoreError(
+                f"{counted(gone, 'task')} of run {self.id}, e.g. {gone[0]!r}, {'is' if len(gone) == 1 else 'are'} no "
+                "longer there: the source has changed since it began. Put it back, or start a new run"
+            )
         self._write("insert or ignore into tasks values (?,?,?)", [(phase, name, body) for name, body in rows.items()])
 
     def tasks(self) -> dict[tuple[str, str], Task]:
         """By phase and id."""
-        found = self._db.execute("select phase, id, body from tasks")
+        found = self._read("select phase, id, body from tasks")
         return {(phase, name): Task(name, *json.loads(body)) for phase, name, body in found}
 
     def finish_stage(self, name: str, data: Mapping[str, Any]) -> None:
@@ -167,11 +181,11 @@ class Run:
 
     def stage(self, name: str) -> dict[str, Any] | None:
         """What a finished stage left, `None` when it has not finished."""
-        row = self._db.execute("select data from stages where name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row else None
+        found = self._read("select data from stages where name = ?", (name,))
+        return json.loads(found[0][0]) if found else None
 
     def stages(self) -> dict[str, dict[str, Any]]:
-        return {n: json.loads(d) for n, d in self._db.execute("select name, data from stages order by at")}
+        return {n: json.loads(d) for n, d in self._read("select name, data from stages order by at")}
 
     def log(self, stage: str, step: int, metrics: Mapping[str, float]) -> None:
         self._write(
@@ -188,11 +202,15 @@ class Run:
         self._write("delete from trajectories where phase = ? and iteration >= ?", [(phase, iteration)])
 
     def metrics(self) -> list[dict[str, Any]]:
-        found = self._db.execute("select at, stage, step, data from metrics order by id")
+        found = self._read("select at, stage, step, data from metrics order by id")
         return [{"at": at, "stage": stage, "step": step, **json.loads(data)} for at, stage, step, data in found]
 
+    def _read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        with _clear_errors(self._given):
+            return self._db.execute(query, values).fetchall()
+
     def _write(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        with _clear_errors(self.folder):
+        with _clear_errors(self._given):
             self._writer.write(statement, rows)
 
 
@@ -267,6 +285,10 @@ def _clear_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error) as error:
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            raise StoreError(
+                f"the store in {folder} is damaged: store.db: {error}. Put back a copy of it, or start a new run"
+            ) from error
         raise StoreError(
             f"cannot write to {folder}: {error}. Make room, fix the permissions, or choose another folder with --runs"
         ) from error

@@ -9,7 +9,7 @@ from typing import Any
 from guerdon.errors import TaskError, counted, near_miss
 from guerdon.recipe import Eval, Tasks
 from guerdon.sources import Row, Rows, file_rows, hub_rows, kind
-from guerdon.task import Task, reference
+from guerdon.task import Message, Task, reference
 
 USUAL = {
     "id": ("id", "task_id", "uid"),
@@ -49,6 +49,7 @@ def read_tasks(spec: Tasks, *, folder: Path, seed: int, source: Callable[[], Ite
         if not columns:
             columns = _columns(row, spec.fields, place)
             _check_exposed(spec.expose, columns, row)
+        _check_columns(row, columns, place)
         task = _task(row, columns, number, place)
         if task.id in seen:
             raise TaskError(f"{place}: the id {task.id!r} was given before, at {seen[task.id]}")
@@ -107,11 +108,10 @@ def _columns(row: Row, given: Mapping[str, str], place: str) -> dict[str, str]:
     if unknown:
         raise TaskError(f"tasks.fields: {unknown[0]!r} is not one of {', '.join(USUAL)}")
     columns = {}
-    for part, names in USUAL.items():
+    for part in USUAL:
         if part in given and given[part] not in row:
             raise TaskError(f"{place}: there is no column {given[part]!r}.{near_miss(given[part], map(str, row))}")
-        found = given.get(part) or next((n for n in names if n in row), None)
-        if found:
+        if found := given.get(part) or _usual(part, row):
             columns[part] = found
     if "prompt" not in columns:
         raise TaskError(
@@ -119,6 +119,26 @@ def _columns(row: Row, given: Mapping[str, str], place: str) -> dict[str, str]:
             "name it: tasks: {fields: {prompt: COLUMN, answer: COLUMN}}"
         )
     return columns
+
+
+def _usual(part: str, row: Row) -> str | None:
+    return next((name for name in USUAL[part] if name in row), None)
+
+
+def _check_columns(row: Row, columns: Mapping[str, str], place: str) -> None:
+    """Each row has the columns of the first, and no other that is known to hold an id or an answer."""
+    hint = "give it to each row, null where there is none"
+    for part, column in columns.items():
+        if column not in row:
+            raise TaskError(
+                f"{place}: the column {column!r} ({part}) is missing{'' if part == 'prompt' else f'; {hint}'}"
+            )
+    for part in USUAL:
+        if part not in columns and (late := _usual(part, row)):
+            raise TaskError(
+                f"{place}: the column {late!r} ({part}) is missing in the rows before it; {hint}, or name another: "
+                f"tasks: {{fields: {{{part}: COLUMN}}}}"
+            )
 
 
 def _check_exposed(names: Sequence[str], columns: Mapping[str, str], row: Row) -> None:
@@ -130,17 +150,28 @@ def _check_exposed(names: Sequence[str], columns: Mapping[str, str], row: Row) -
 
 
 def _task(row: Row, columns: Mapping[str, str], number: int, place: str) -> Task:
-    for part, column in columns.items():
-        if column not in row:
-            raise TaskError(f"{place}: the column {column!r} ({part}) is missing")
     prompt = row[columns["prompt"]]
     if not isinstance(prompt, str) and not _is_conversation(prompt):
         raise TaskError(f"{place}: the prompt is text or a list of messages, not {kind(prompt)}")
     if not prompt or (isinstance(prompt, str) and not prompt.strip()):
         raise TaskError(f"{place}: the prompt is empty")
+    if not isinstance(prompt, str):
+        _check_messages(prompt, place)
     answer = reference(row[columns["answer"]]) if "answer" in columns else None
-    name = str(row[columns["id"]]) if "id" in columns else str(number)
-    return Task(name, prompt, answer, dict(row))
+    name = row[columns["id"]] if "id" in columns else None
+    return Task(str(number if name is None else name), prompt, answer, dict(row))
+
+
+def _check_messages(prompt: Sequence[Message], place: str) -> None:
+    for number, message in enumerate(prompt, start=1):
+        called = message["role"] == "assistant" and message.get("tool_calls")
+        if message.get("content") is None and not called:
+            raise TaskError(f"{place}: message {number} of the prompt ({message['role']}) has no content")
+    if prompt[-1]["role"] == "assistant":
+        raise TaskError(
+            f"{place}: the prompt ends with a message of the assistant, which may be the answer: end it with the "
+            "user's, and put the answer into a column of its own; to train on such rows, name them under `data`"
+        )
 
 
 def _is_conversation(value: Any) -> bool:

@@ -79,7 +79,8 @@ class Facts:
 
     `rows` is how many rows or tasks there are to train on, where it is known. `checking` says that the recipe is only
     looked at (`guerdon check`), perhaps on another machine than it will run on. `server_share` is what the recipe's
-    server takes of each GPU's memory while it is awake; 0 where that is not known. The others as in `TrainingJob`.
+    server takes of each GPU's memory while it is awake; 0 where that is not known. Relative paths in the settings start
+    from `folder`. The others as in `TrainingJob`.
     """
 
     model: str
@@ -93,6 +94,7 @@ class Facts:
     single_turn: bool = False
     server_share: float = 0.0
     checking: bool = False
+    folder: Path = Path()
 
 
 class Service(Protocol):

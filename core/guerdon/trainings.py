@@ -52,7 +52,7 @@ class Trainings:
     ) -> None:
         """One training. A trainer that rolls out is given `rollouts`, what it is told of them; `tasks` are those that
         it may ask for, and `prompts` what a model is asked for each."""
-        stage, target = f"train-{name}", self._run.folder / "checkpoints" / name
+        stage, target = f"train-{name}", self._run.folder.absolute() / "checkpoints" / name
         job = self._job(name, validation=validation, rollouts=rollouts)
         partial, work = job["output"], job["work"]
         shutil.rmtree(partial, ignore_errors=True)

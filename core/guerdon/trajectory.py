@@ -85,7 +85,7 @@ class Trajectory:
 
     @property
     def messages(self) -> list[Message]:
-        """The conversation after the last turn."""
+        """The conversation after the last turn; of an agent that held several, the last of them."""
         last: list[Message] = []
         for last in self.conversations():  # noqa: B007  the last one is what is wanted
             pass
@@ -124,7 +124,12 @@ class Trajectory:
 
 
 def weighted_sum(scores: Mapping[str, Score]) -> float | None:
-    """The sum of value times weight over the rewards that applied; `None` when none did."""
+    """The sum of value times weight over the rewards that applied; `None` when none did or one failed (`drop`).
+
+    Without the one that failed, a right answer would be worth less than a wrong one beside it.
+    """
+    if any(s.error and s.value is None for s in scores.values()):
+        return None
     given = [s.value * s.weight for s in scores.values() if s.value is not None]
     return sum(given) if given else None
 

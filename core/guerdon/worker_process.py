@@ -25,6 +25,7 @@ from guerdon.gateway import Gateway, serve_gateway
 from guerdon.http_endpoint import HttpEndpoint
 from guerdon.loading import parse_recipe
 from guerdon.plugins import Plugins
+from guerdon.proxies import reach_directly
 from guerdon.queue import LEASE_SECONDS, Lease
 from guerdon.queue_client import RemoteQueue
 from guerdon.recipe import Rollout
@@ -66,6 +67,7 @@ def work(url: str, token: str, concurrency: int = 0) -> None:
     concurrency = concurrency or int(os.environ.get("GUERDON_CONCURRENCY") or 16)
     if os.environ.get("GUERDON_ENGINE") == "stdin":
         threading.Thread(target=_end_with_engine, name="engine", daemon=True).start()
+    reach_directly()
     with rarely_collecting():
         event_loop.run(_work(url, token, name, concurrency))
 

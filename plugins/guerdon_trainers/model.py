@@ -5,7 +5,7 @@ Load it after the trainer's configuration was made: under ZeRO-3 transformers th
 
 import dataclasses
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -87,7 +87,8 @@ def load(
         _check_adapter(job.adapter, lora)
     init = {"dtype": _dtype(config, tuning), **(init or {})}
     init["dtype"] = getattr(torch, str(init["dtype"]), init["dtype"])  # a recipe has names
-    _check_packages(tuning, init)
+    for _, lacks in lacking_packages(tuning, init):
+        raise TrainingError(lacks)
     tokenizer = tokenizer or load_tokenizer(job, init)
     try:
         if backend == "unsloth":
@@ -130,18 +131,21 @@ def _check_adapter(adapter: Path, lora: Mapping[str, Any]) -> None:
             )
 
 
-def _check_packages(tuning: Tuning, init: Mapping[str, Any]) -> None:
+def lacking_packages(tuning: Tuning, init: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The settings (as paths to them) that need a package which is not installed, and what to do."""
     if tuning == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
-        raise TrainingError(
+        yield (
+            ("tuning",),
             "tuning: qlora needs bitsandbytes, which is not installed: pip install 'guerdon[quantize]'. Without a GPU, "
-            "take tuning: lora."
+            "take tuning: lora.",
         )
     flash = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
     needed = flash.get(str(init.get("attn_implementation")))
     if needed and importlib.util.find_spec(needed) is None and importlib.util.find_spec("kernels") is None:
-        raise TrainingError(
+        yield (
+            ("options", "model_init_kwargs", "attn_implementation"),
             f"attn_implementation: {init['attn_implementation']} needs a package that is not installed: pip install "
-            "flash-attn --no-build-isolation. Without it, leave attn_implementation out."
+            "flash-attn --no-build-isolation. Without it, leave attn_implementation out.",
         )
 
 

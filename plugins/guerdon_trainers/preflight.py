@@ -3,27 +3,38 @@ backend, the memory; and what cannot work. Nothing here imports torch.
 """
 
 import importlib.util
-import json
+import math
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from guerdon.errors import TrainingError, counted
+from guerdon.errors import TrainingError, counted, near_miss
 from guerdon.settings import SettingError
 from guerdon.training import Facts
+from guerdon_trainers import grpo as grpo_trainer
+from guerdon_trainers import sft as sft_trainer
+from guerdon_trainers.arguments import PIP
 from guerdon_trainers.backend import choose, choose_for_grpo
 from guerdon_trainers.batches import Batch, solve
 from guerdon_trainers.failures import savings
+from guerdon_trainers.generating import sampling_values
 from guerdon_trainers.launcher import check as check_launch
 from guerdon_trainers.launcher import precision
 from guerdon_trainers.memory import RUNTIME, cards, estimate, has_cuda, read_config, read_model
+from guerdon_trainers.model import lacking_packages
+from guerdon_trainers.model_files import check_adapter, check_model
+from guerdon_trainers.option_names import GRPO, SFT, check_options
 
 PROMPT_TOKENS = 512
 """Assumed of a prompt, where no setting limits it."""
 VLLM_SHARE = {"transformers": 0.3, "unsloth": 0.5}
 """`vllm_gpu_memory_utilization`, where options have none."""
-TOKENIZERS = ("tokenizer.json", "tokenizer.model", "spiece.model", "vocab.json", "vocab.txt", "*.tiktoken")
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+REPORTS = (
+    *("console", "none", "all", *PIP),
+    *("azure_ml", "clearml", "codecarbon", "comet_ml", "dagshub", "dvclive", "flyte", "kubeflow", "mlflow", "neptune"),
+    "swanlab",
+)
+"""What can be reported to: transformers' own names."""
 
 
 def sft(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
@@ -38,7 +49,8 @@ def sft(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
             "(a number of rows, a fraction, or a source)",
             ("early_stop",),
         )
-    yield from _start(settings, facts)
+    backend = yield from _start(settings, facts)
+    check_options(settings, SFT, sft_trainer.OURS, backend)
     batch = _batch(settings, facts, None)
     yield from _steps(batch, settings, facts.rows if not settings["packing"] else None, "row")
     yield from _memory(settings, facts, batch, batch.batch_size * settings["max_length"])
@@ -64,16 +76,20 @@ def grpo(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
             "rollout: auto or agent",
             ("rollout",),
         )
+    by_agent = settings["rollout"] == "agent" or not facts.single_turn
+    try:
+        sampling_values(cast(Any, facts), settings["max_length"], by_agent)
+    except TrainingError as error:
+        raise SettingError(str(error), ("sampling", "max_tokens")) from error
     batch = _batch(settings, facts, facts.group_size)
     if facts.sampling.get("seed") is not None:
         yield "sampling.seed is set: servers that heed it make all attempts at a prompt the same"
     backend = yield from _start(settings, facts)
+    check_options(settings, GRPO, grpo_trainer.OURS, backend)
     yield from _steps(batch, settings, facts.rows, "task")
-    by_agent = settings["rollout"] == "agent" or not facts.single_turn
     longest = settings["max_length"]
     if not by_agent:
-        answer = facts.sampling.get("max_tokens") or longest
-        longest = min(longest, (settings["max_prompt_tokens"] or PROMPT_TOKENS) + answer)
+        longest = min(longest, (settings["max_prompt_tokens"] or PROMPT_TOKENS) + facts.sampling["max_tokens"])
     share = 0.0 if by_agent else _vllm_share(settings, backend)
     plain = not by_agent and not share and settings["generation"] != "vllm-server"
     yield from _memory(
@@ -93,9 +109,14 @@ def grpo(settings: Mapping[str, Any], facts: Facts) -> Iterator[str]:
 def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, str]:
     """The model's files, the launch, the backend; gives the backend's name."""
     launch = facts.launch
-    _check_model(Path(facts.model))
+    _check_values(settings, facts.folder)
+    check_model(Path(facts.model))
     if facts.adapter:
-        _check_adapter(facts.adapter, settings)
+        yield from check_adapter(facts.adapter, settings, facts.model)
+    for path, lacks in _lacking(settings):
+        if not facts.checking:
+            raise SettingError(lacks, path)
+        yield f"on this machine it could not run: {lacks}"
     if launch.world > 1:
         try:
             check_launch(launch)
@@ -111,6 +132,29 @@ def _start(settings: Mapping[str, Any], facts: Facts) -> Generator[str, None, st
     if facts.checking:  # the training process says it too
         yield f"backend {name}: {reason}"
     return name
+
+
+def _check_values(settings: Mapping[str, Any], folder: Path) -> None:
+    for name, value in settings.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise SettingError(f"{name} is {value}: give a finite number", (name,))
+    for name in settings["report_to"] or ():
+        if name not in REPORTS:
+            raise SettingError(f"report_to: there is no {name!r}.{near_miss(name, REPORTS)}", ("report_to",))
+    template = folder / Path(settings["chat_template"]).expanduser()
+    if settings["chat_template"] not in ("auto", "chatml") and not template.is_file():
+        raise SettingError(f"there is no file {template}", ("chat_template",))
+
+
+def _lacking(settings: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The settings (as paths to them) that want what is not on this machine, and what to do."""
+    yield from lacking_packages(settings["tuning"], (settings["options"] or {}).get("model_init_kwargs") or {})
+    for name in settings["report_to"] or ():
+        if name in PIP and importlib.util.find_spec(PIP[name]) is None:
+            yield ("report_to",), f"report_to: {name} is not installed: pip install {PIP[name]}"
+    checkpoint = Path(settings["resume_from"] or "")
+    if checkpoint.is_absolute() and not checkpoint.is_dir():
+        yield ("resume_from",), f"resume_from: there is no folder {checkpoint}"
 
 
 def _backend(settings: Mapping[str, Any], world: int) -> tuple[str, str]:
@@ -218,65 +262,3 @@ def _vllm_share(settings: Mapping[str, Any], backend: str) -> float:
         default = VLLM_SHARE[backend]
         return float((settings["options"] or {}).get("vllm_gpu_memory_utilization", default))
     return 0.0
-
-
-def _check_model(folder: Path) -> None:
-    """That a folder holds a whole model: raises `SettingError` with the names of the files that it lacks."""
-    if not folder.is_dir():
-        return
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-        base = _json(folder / "adapter_config.json").get("base_model_name_or_path") or "BASE"
-        raise SettingError(
-            f"{folder} is a LoRA adapter, not a model: set model: {base} and adapter: {folder}", ("model",)
-        )
-    lacking = [] if (folder / "config.json").exists() else ["config.json"]
-    if not any(True for pattern in TOKENIZERS for _ in folder.glob(pattern)):
-        lacking.append("tokenizer.json")
-    lacking += _lacking_weights(folder)
-    if lacking:
-        shown = ", ".join(lacking[:6]) + (f" and {len(lacking) - 6} more" if len(lacking) > 6 else "")
-        raise SettingError(f"the model's folder {folder} lacks {shown}: copy or download it again", ("model",))
-
-
-def _lacking_weights(folder: Path) -> list[str]:
-    for name in WEIGHTS:
-        index = folder / f"{name}.index.json"
-        if index.exists():
-            shards = sorted(set(_json(index).get("weight_map", {}).values()))
-            return [shard for shard in shards if not _is_there(folder / shard)]
-    found = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
-    pointers = [path.name for path in found if not _is_there(path)]
-    return pointers if found else ["model.safetensors"]
-
-
-def _is_there(path: Path) -> bool:
-    """Whether it is the file itself, not a note of Git LFS on where to get it."""
-    if not path.exists():
-        return False
-    with path.open("rb") as file:
-        return not file.read(32).startswith(b"version https://git-lfs")
-
-
-def _check_adapter(folder: Path, settings: Mapping[str, Any]) -> None:
-    lacking = [] if (folder / "adapter_config.json").exists() else ["adapter_config.json"]
-    if not any(_is_there(folder / name) for name in ("adapter_model.safetensors", "adapter_model.bin")):
-        lacking.append("adapter_model.safetensors")
-    if lacking:
-        raise SettingError(f"the adapter's folder {folder} lacks {' and '.join(lacking)}", ("adapter",))
-    if settings["tuning"] == "full":
-        raise SettingError(
-            "tuning: full trains the model's own weights: leave out `adapter`, or take lora", ("tuning",)
-        )
-    rank = _json(folder / "adapter_config.json").get("r")
-    if rank != settings["lora_rank"]:
-        raise SettingError(
-            f"lora_rank is {settings['lora_rank']}, and the adapter {folder} has {rank}: set it to {rank}",
-            ("lora_rank",),
-        )
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads(path.read_text()))
-    except (OSError, ValueError) as error:
-        raise SettingError(f"{path} cannot be read: {error}", ("model",)) from error

@@ -8,6 +8,7 @@ sampled. Of plain texts the completion is learnt, or all of a `text`; both get t
 import contextlib
 import json
 import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -141,17 +142,25 @@ def whole_row(
 
 
 def _text_row(tokenizer: Any, row: Mapping[str, Any], learn: Learn) -> TokenRow:
-    """Plain text; the tokens of a completion begin where prompt and completion together part from the prompt alone."""
-    end = tokenizer.eos_token or ""
+    """Plain text; the tokens of a completion begin where prompt and completion together part from the prompt alone.
+
+    What a chat template wrote has its beginning and its end of sequence already.
+    """
+    begin, end = tokenizer.bos_token, tokenizer.eos_token or ""
     prompt, text = ("", row["text"]) if "text" in row else (row["prompt"], row["completion"])
-    text = text if text.endswith(end) else text + end
-    ids = list(tokenizer(prompt + text)["input_ids"])
+    text = text if text.rstrip().endswith(end) else text + end
+    bare = bool(begin) and (prompt + text).startswith(begin)
+    ids = list(tokenizer(prompt + text, add_special_tokens=not bare)["input_ids"])
     labels = list(ids)
     if prompt and learn == "assistant":
-        alone = tokenizer(prompt)["input_ids"]
-        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(alone, ids, strict=False)))
+        start = _alike(tokenizer(prompt, add_special_tokens=not bare)["input_ids"], ids)
         labels[:start] = [MASKED] * start
     return {"input_ids": ids, "labels": labels}
+
+
+def _alike(one: Iterable[int], other: Iterable[int]) -> int:
+    """How many tokens they begin with alike."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(one, other, strict=False)))
 
 
 def token_row(
@@ -219,10 +228,12 @@ def _ids(tokenizer: Any, messages: list[Message], tools: Any, template: str | No
     return list(_applied(tokenizer, messages, tools, template, **more)["input_ids"])
 
 
-def _applied(tokenizer: Any, messages: list[Message], tools: Any, template: str | None, **more: Any) -> Any:
+def _applied(
+    tokenizer: Any, messages: list[Message], tools: Any, template: str | None, *, tokenize: bool = True, **more: Any
+) -> Any:
     try:
         return tokenizer.apply_chat_template(
-            messages, tools=tools, chat_template=template, tokenize=True, return_dict=True, **more
+            messages, tools=tools, chat_template=template, tokenize=tokenize, return_dict=tokenize, **more
         )
     except Exception as error:  # templates raise what they like: roles that do not alternate, say
         raise TrainingError(f"The chat template refuses the conversation: {type(error).__name__}: {error}") from error
@@ -236,8 +247,7 @@ def _by_marks(
     assistants = [i for i, message in enumerate(messages) if message["role"] == "assistant"]
     if len(chosen) == len(assistants):
         return ids, mask
-    edges = [i for i, (a, b) in enumerate(pairwise([0, *mask, 0])) if a != b]
-    spans = list(zip(edges[::2], edges[1::2], strict=True))
+    spans = _spans(mask)
     if len(spans) != len(assistants):  # marks that are not one to a message
         _, inside = _by_prefix(tokenizer, messages, tools, chosen, template)
         return ids, [a & b for a, b in zip(mask, inside, strict=True)]
@@ -247,36 +257,65 @@ def _by_marks(
     return ids, mask
 
 
+def _spans(mask: Sequence[int]) -> list[tuple[int, int]]:
+    edges = [i for i, (a, b) in enumerate(pairwise([0, *mask, 0])) if a != b]
+    return list(zip(edges[::2], edges[1::2], strict=True))
+
+
 def _by_prefix(
     tokenizer: Any, messages: list[Message], tools: Any, chosen: set[int], template: str | None
 ) -> tuple[list[int], list[int]]:
-    def render(upto: int, prompt: bool) -> list[int]:
-        # templates refuse an empty conversation
-        return _ids(tokenizer, messages[:upto], tools, template, add_generation_prompt=prompt) if upto else []
+    """Compares texts: tokens may merge where an answer begins."""
 
-    ids = render(len(messages), False)
-    mask = [0] * len(ids)
+    def render(upto: int, prompt: bool) -> str:
+        some = messages[:upto]  # templates refuse an empty conversation
+        more = {"tokenize": False, "add_generation_prompt": prompt}
+        return str(_applied(tokenizer, some, tools, template, **more)) if some else ""
+
+    text, spans = render(len(messages), False), []
     for i in sorted(chosen):
         start, end = render(i, True), render(i + 1, False)
-        if ids[: len(end)] != end or end[: len(start)] != start:
+        if not (text.startswith(end) and end.startswith(start)):
             raise TrainingError(
                 f"The model's chat template renders message {i + 1} differently once others follow it, so its tokens "
                 "cannot be told apart. Use a template with {% generation %} marks (chat_template: chatml, or a file), "
                 "or rows with token ids."
             )
-        mask[len(start) : len(end)] = [1] * (len(end) - len(start))
+        spans.append((len(start), len(end)))
+    return _tokens_in(tokenizer, text, spans)
+
+
+def _tokens_in(tokenizer: Any, text: str, spans: Iterable[tuple[int, int]]) -> tuple[list[int], list[int]]:
+    """The tokens of a text, and a mask of those in these spans of its characters."""
+    made = tokenizer(text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+    ids = list(made["input_ids"])
+    mask = [0] * len(ids)
+    offsets = made["offset_mapping"] if tokenizer.is_fast else []
+    ends = [end for _, end in offsets]
+    # some tokenizers leave white space out of their offsets
+    starts = [min(start, before) for (start, _), before in zip(offsets, [0, *ends], strict=False)]
+    for start, end in spans:
+        if tokenizer.is_fast:
+            first, after = bisect_right(ends, start), bisect_left(starts, end)
+            # A token that begins in the prompt is not what a server samples, which is given the prompt's tokens. Words
+            # would be lost without it, so it is learnt as with marks; white space is not worth it, and may belong to
+            # the special token before (Phi-3's swallow what follows them).
+            if first < after and starts[first] < start and not text[start : min(ends[first], end)].strip():
+                first += 1
+        else:
+            heads = (tokenizer(text[:at], add_special_tokens=False)["input_ids"] for at in (start, end))
+            first, after = (_alike(head, ids) for head in heads)
+        mask[first:after] = [1] * (after - first)
     return ids, mask
 
 
 def _unlearn_after_end(tokenizer: Any, ids: list[int], mask: list[int]) -> None:
     """Leave out the white space that a template writes after the end-of-turn token: nobody samples it."""
     special = _special(tokenizer)
-    after_end = False
-    for i, token in enumerate(ids):
-        if mask[i] and after_end and not tokenizer.decode([token]).strip():
-            mask[i] = 0
-        else:
-            after_end = bool(mask[i]) and token in special
+    for start, end in _spans(mask):
+        last = next((i for i in reversed(range(start, end)) if tokenizer.decode([ids[i]]).strip()), start)
+        if ids[last] in special:
+            mask[last + 1 : end] = [0] * (end - last - 1)
 
 
 @lru_cache(maxsize=4)

@@ -1,6 +1,6 @@
 """The adapter merged into its base: a model folder that plain transformers, vLLM and others load."""
 
-from guerdon.export import ExportJob, exporter
+from guerdon.export import ExportError, ExportJob, exporter
 
 USAGE = """
 ```python
@@ -32,7 +32,10 @@ def merged_4bit(job: ExportJob) -> None:
     Rounding to 4 bits loses quality; what differs is measured and said. To train further, take merged_16bit or lora.
     """
     import shutil
+    from importlib.util import find_spec
 
+    if find_spec("bitsandbytes") is None:
+        raise ExportError("merged_4bit needs bitsandbytes, which is not installed: pip install 'guerdon[quantize]'")
     import torch
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 

@@ -1,0 +1,42 @@
+"""A run that goes on with other settings than it began with."""
+
+from pathlib import Path
+
+import yaml
+from chat_server import serve
+from command import BACKEND, guerdon, last_run, write_recipe
+
+TRAINER = """\
+def trainer(job, *, fits: bool = False):
+    if not fits:
+        raise RuntimeError("CUDA out of memory")
+    job.output.mkdir()
+    (job.output / "adapter.txt").write_text("trained")
+"""
+
+
+def test_a_training_that_failed_goes_on_with_other_settings(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(BACKEND + TRAINER)
+    with serve() as server:
+        backend = {"./parts.py:backend": {"base_url": server.base_url}}
+        write_recipe(tmp_path, server.base_url, backend=backend, trainer={"./parts.py:trainer": {"fits": False}})
+        assert "--resume" in guerdon(tmp_path, "run", "recipe.yaml", code=1).err
+        asked = len(server.requests)
+        assert "out of memory" in guerdon(tmp_path, "run", "--resume", code=1).err
+        for change, words in (
+            ("sampling.temperature=0.5", "sampling.temperature=0.5: a run that goes on can change trainer, backend, "),
+            ("trainer={./parts.py:trainer: {fist: true}}", "Did you mean 'fits'"),
+        ):
+            assert words in guerdon(tmp_path, "run", "--resume", "last", change, code=1).err
+        said = guerdon(tmp_path, "run", "--resume", "trainer={./parts.py:trainer: {fits: true}}").out
+        assert "changed from here on: trainer=" in said and len(server.requests) == asked
+    with last_run(tmp_path) as run:
+        assert run.stage("finished") is not None
+        assert yaml.safe_load((run.folder / "recipe.yaml").read_text())["trainer"] == {
+            "./parts.py:trainer": {"fits": True}
+        }
+
+
+def test_another_recipe_is_none_to_go_on_with(tmp_path: Path) -> None:
+    write_recipe(tmp_path, "http://127.0.0.1:9/v1")
+    assert "give no other, only what" in guerdon(tmp_path, "run", "recipe.yaml", "--resume", "last", code=2).err
