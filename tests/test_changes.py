@@ -40,3 +40,34 @@ def test_a_training_that_failed_goes_on_with_other_settings(tmp_path: Path) -> N
 def test_another_recipe_is_none_to_go_on_with(tmp_path: Path) -> None:
     write_recipe(tmp_path, "http://127.0.0.1:9/v1")
     assert "give no other, only what" in guerdon(tmp_path, "run", "recipe.yaml", "--resume", "last", code=2).err
+
+
+STOPS = """\
+def trainer(job, *, fits: bool = False):
+    job.work.mkdir(exist_ok=True)
+    (job.work / "checkpoint-1").mkdir(exist_ok=True)
+    if not fits:
+        raise RuntimeError("CUDA out of memory")
+    job.output.mkdir()
+    (job.output / "adapter.txt").write_text(job.rows.read_text())
+"""
+
+
+def test_a_training_goes_on_with_the_rows_that_it_began_with(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(BACKEND + STOPS)
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"prompt": "a", "response": "b"}\n')
+    recipe = {"model": "fake", "data": "rows.jsonl", "trainer": {"./parts.py:trainer": {}}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+    assert "out of memory" in guerdon(tmp_path, "run", "recipe.yaml", code=1).err
+    began = rows.read_text()
+    rows.write_text(began + '{"prompt": "c", "response": "d"}\n')
+    fits = "trainer={./parts.py:trainer: {fits: true}}"
+    assert (
+        "the rows of `data` are not those that the training" in guerdon(tmp_path, "run", "--resume", fits, code=1).err
+    )
+    rows.write_text(began)
+    guerdon(tmp_path, "run", "--resume")
+    with last_run(tmp_path) as run:
+        assert (run.folder / "checkpoints" / "data" / "adapter.txt").read_text().count("\n") == 1
+        assert not list(run.folder.rglob("*.new"))

@@ -157,6 +157,15 @@ def test_the_recipes_sampling_wins() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [({"max_tokens": 4}, 4), ({"max_completion_tokens": 4}, 4), ({"max_tokens": 0}, 9), ({"max_tokens": None}, 9)],
+)
+def test_an_agent_may_ask_for_fewer_tokens(asked: dict[str, Any], given: int) -> None:
+    _, endpoint = recorded(["b"], [user("a")], sampling={"max_tokens": 9}, **asked)
+    assert endpoint.bodies == [{"max_tokens": given, "model": "policy", "messages": [user("a")]}]
+
+
 def test_tools_are_kept_once() -> None:
     tools = [{"type": "function", "function": {"name": n}} for n in ("add", "mul")]
     recorder, endpoint = recorded(["b", "d"], [user("a")], [user("a"), reply("b"), user("c")], tools=tools)

@@ -6,6 +6,7 @@ source allows. (The Unsloth Qwen3-8B tutorial's own snippet takes a quarter of t
 ratio of 0.75, which gives 80 to 20.)
 """
 
+import filecmp
 import json
 import math
 import random
@@ -127,6 +128,24 @@ def write_data(rows: Iterable[Mapping[str, Any]], path: Path) -> int:
     with path.open("wb") as file:
         for count, line in enumerate(lines, start=1):  # noqa: B007
             file.write(line)
+    return count
+
+
+def keep_data(rows: Iterable[Mapping[str, Any]], path: Path, begun: bool) -> int:
+    """Write the rows of a training; how many there are. One that has begun goes on with the rows that it had.
+
+    Raises:
+        TaskError: they are others now.
+    """
+    new = path.with_suffix(".new")
+    count = write_data(rows, new)
+    if begun and path.exists() and not filecmp.cmp(path, new, shallow=False):
+        new.unlink()
+        raise TaskError(
+            f"the rows of `data` are not those that the training began with ({path.name}): their source has changed. "
+            "Put it back, or start a new run"
+        )
+    new.replace(path)
     return count
 
 

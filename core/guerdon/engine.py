@@ -19,7 +19,7 @@ from typing import Any
 from guerdon.alarms import Watch, comparing
 from guerdon.checkpoints import kept, kept_checkpoint
 from guerdon.collect import Collector
-from guerdon.data import write_data
+from guerdon.data import keep_data, write_data
 from guerdon.errors import TrainingError, counted
 from guerdon.inputs import Inputs
 from guerdon.live import first_prompts
@@ -183,9 +183,10 @@ class Engine:
         assert data is not None and trainer
         if self.run.stage(stage) is not None:
             return self.take("data")
-        rows, validation = (self.run.folder / "checkpoints" / f"{name}.jsonl" for name in ("data", "validation"))
-        count = write_data(data.rows, rows)
-        held = write_data(data.validation, validation) if data.validation is not None else 0
+        folder = self.run.folder / "checkpoints"
+        rows, validation, begun = folder / "data.jsonl", folder / "validation.jsonl", self.trainings.begun("data")
+        count = keep_data(data.rows, rows, begun)
+        held = keep_data(data.validation, validation, begun) if data.validation is not None else 0
         self.report.head(f"Train on {counted(count, 'row')}{f', validate on {held}' if held else ''}")
         for note in data.notes:
             self.report.say(f"  {note}")

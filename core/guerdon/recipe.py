@@ -194,7 +194,7 @@ class Sampling(Part):
     top_k: int | None = None
     """Sample from so many of the likeliest tokens."""
     max_tokens: Annotated[int, Field(ge=1)] | None = 512
-    """Of one turn; null leaves it to the agent and the server."""
+    """Of one turn, at most: an agent may ask for fewer; null leaves it to the agent and the server."""
     stop: list[str] | None = None
     """Texts that end a turn."""
     seed: int | None = None

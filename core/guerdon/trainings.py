@@ -77,6 +77,11 @@ class Trainings:
         if logged:
             self._report.say(f"  {figure} {logged[0]:.3f} -> {logged[-1]:.3f} in {counted(logged, 'logged step')}")
 
+    def begun(self, name: str) -> bool:
+        """Whether a training has left what it can go on from."""
+        work = self._run.folder / "checkpoints" / f"{name}-steps"
+        return work.is_dir() and any(work.iterdir())
+
     def _job(self, name: str, **more: Any) -> dict[str, Any]:
         folder = self._run.folder.resolve() / "checkpoints"
         return {
