@@ -58,7 +58,7 @@ class Recorder:
     async def complete(
         self, messages: Sequence[Message], *, tools: Sequence[dict[str, Any]] = (), **params: Any
     ) -> dict[str, Any]:
-        """One chat completion, recorded. The recipe's sampling goes before the agent's, but where that asks for fewer tokens.
+        """One chat completion, recorded. The recipe's sampling goes before the agent's, but for fewer `max_tokens`.
 
         Raises:
             BackendError: the endpoint failed, or the rollout is over.
@@ -138,8 +138,8 @@ class Recorder:
         for name in ("stream", "stream_options"):
             request.pop(name, None)
         if "max_tokens" in self.sampling:
-            asked = (body.get("max_tokens"), body.get("max_completion_tokens"))
-            request["max_tokens"] = min([self.sampling["max_tokens"], *(n for n in asked if type(n) is int and n > 0)])
+            own = [body.get(name) for name in ("max_tokens", "max_completion_tokens")]
+            request["max_tokens"] = min([self.sampling["max_tokens"], *(n for n in own if type(n) is int and n > 0)])
             request.pop("max_completion_tokens", None)
         for name, neutral in (("n", 1), ("best_of", 1), ("echo", False)):
             if request.get(name, neutral) not in (None, neutral):
