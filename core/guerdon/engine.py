@@ -280,7 +280,7 @@ class Engine:
         means = RunningMeans(scored)
         started = time.perf_counter()
         with self.report.stage("rollouts", len(attempts)) as meter:
-            meter.done = sum(a.id in {t.id for t in scored} for a in attempts)
+            meter.done = len({t.id for t in scored} & {a.id for a in attempts})
             meter.counts = self.collector.counts
 
             def seen(trajectory: Trajectory) -> None:
