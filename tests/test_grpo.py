@@ -6,8 +6,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +24,7 @@ pytest.importorskip("trl")
 from guerdon_trainers.agent_rollouts import row
 from guerdon_trainers.batches import Batch
 from guerdon_trainers.grpo import grpo
+from guerdon_trainers.merged import merge_into_copies
 from guerdon_trainers.prompts import Plan, Prompt, order, short_enough
 from guerdon_trainers.watches import variance_watch
 
@@ -333,6 +336,55 @@ def test_rewards_without_variance_are_named_once(model: str, tmp_path: Path) -> 
     assert len(said) == 1 and "for 10 steps" in said[0] and "(constant: even)" in said[0]
 
 
+def to_vllm(model: Any) -> Any:
+    """trl's side of vLLM, without vLLM: what hands out the weights."""
+    from trl.generation.vllm_generation import VLLMGeneration
+
+    side = object.__new__(VLLMGeneration)
+    side.model = model
+    side._dist = SimpleNamespace(is_fsdp=False, gather_params=lambda _: nullcontext())
+    return side
+
+
+@pytest.mark.parametrize(
+    "adapter",
+    [{}, {"use_dora": True}, {"lora_bias": True}, {"modules_to_save": ["embed_tokens"]}],
+    ids=["plain", "dora", "bias", "saved"],
+)
+def test_vllm_gets_the_adapter_and_the_base_stays(model: str, adapter: dict[str, Any]) -> None:
+    """Also where it copies what it is handed only after the last, as a server's packed transfer does."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attention_bias=True, mlp_bias=True)
+    plain = {name: parameter.clone() for name, parameter in base.named_parameters()}
+    trained = get_peft_model(base, LoraConfig(target_modules="all-linear", lora_alpha=64, **adapter))
+    torch.manual_seed(1)
+    for name, parameter in trained.named_parameters():
+        if "lora_" in name or "modules_to_save" in name:
+            parameter.data += torch.randn_like(parameter) * 0.1
+    before = {name: parameter.clone() for name, parameter in trained.named_parameters()}
+    side = to_vllm(trained)
+    merge_into_copies(SimpleNamespace(vllm_generation=side))
+    for _ in range(3):
+        sent = dict(list(side._iter_named_params()))
+    assert all(torch.equal(parameter, before[name]) for name, parameter in trained.named_parameters())
+    trls = {name: tensor.clone() for name, tensor in to_vllm(trained)._iter_named_params()}
+    torch.testing.assert_close(sent, trls, rtol=2**-6, atol=2**-9)  # two roundings of bf16 apart
+    changed = [name for name in sent if not torch.equal(sent[name], plain[name])]
+    assert len([name for name in changed if name.endswith("proj.weight")]) == 14
+
+
+def test_weights_that_no_adapter_changes_are_trls_to_send(model: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    side = to_vllm(AutoModelForCausalLM.from_pretrained(model))
+    merge_into_copies(SimpleNamespace(vllm_generation=side))
+    merge_into_copies(SimpleNamespace())
+    assert "_iter_named_params" not in vars(side)
+
+
 def test_rollouts_as_rows() -> None:
     whole = {"prompt_ids": [1, 2], "completion_ids": [3, 4, 5], "mask": [1, 0, 1], "logprobs": [-1.0, 0.0, None]}
     made = row({**whole, "scores": {"a": 1.0}}, 4, filler=9)
@@ -359,6 +411,7 @@ sys.path.insert(0, sys.argv[3])
 from test_grpo import QUICK, Engine
 from guerdon.training import TrainingJob
 from guerdon_trainers.grpo import grpo
+from guerdon_trainers.merged import merge_into_copies
 
 class Closed:
     def __getattr__(self, name):

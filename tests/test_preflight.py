@@ -295,7 +295,7 @@ LACKED: dict[tuple[str, ...], tuple[dict[str, Any], str]] = {
     ("tuning",): ({"tuning": "qlora"}, "needs bitsandbytes"),
     ("options", "model_init_kwargs", "attn_implementation"): (
         {"options": {"model_init_kwargs": {"attn_implementation": "flash_attention_2"}}},
-        "pip install flash-attn",
+        "pip install kernels, which fetches it built, or flash-attn itself",
     ),
 }
 

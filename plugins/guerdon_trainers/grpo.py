@@ -194,6 +194,7 @@ def grpo(
         from transformers import PrinterCallback
         from trl import GRPOConfig, GRPOTrainer
 
+        from guerdon_trainers.merged import merge_into_copies
         from guerdon_trainers.model import load, load_tokenizer, lora_values, settle
         from guerdon_trainers.reporter import last_checkpoint, reporter, save
 
@@ -273,6 +274,7 @@ def grpo(
         )
         trainer.remove_callback(PrinterCallback)
         settle(trainer)
+        merge_into_copies(trainer)
         beginning.past("trainer")
         with numbers_only(trainer):
             trainer.train(resume_from_checkpoint=checkpoint)

@@ -131,6 +131,10 @@ def _check_adapter(adapter: Path, lora: Mapping[str, Any]) -> None:
             )
 
 
+FLASH = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
+"""What transformers imports for these; where it is not there, it asks `kernels`."""
+
+
 def lacking_packages(tuning: Tuning, init: Mapping[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     """The settings (as paths to them) that need a package which is not installed, and what to do."""
     if tuning == "qlora" and importlib.util.find_spec("bitsandbytes") is None:
@@ -139,13 +143,14 @@ def lacking_packages(tuning: Tuning, init: Mapping[str, Any]) -> Iterator[tuple[
             "tuning: qlora needs bitsandbytes, which is not installed: pip install 'guerdon[quantize]'. Without a GPU, "
             "take tuning: lora.",
         )
-    flash = {"flash_attention_2": "flash_attn", "flash_attention_3": "flash_attn_interface"}
-    needed = flash.get(str(init.get("attn_implementation")))
-    if needed and importlib.util.find_spec(needed) is None and importlib.util.find_spec("kernels") is None:
+    attention = str(init.get("attn_implementation"))
+    own = FLASH.get(attention)
+    if (own or "/" in attention) and not any(map(importlib.util.find_spec, filter(None, ["kernels", own]))):
+        either = ", or flash-attn itself (--no-build-isolation)" if own == "flash_attn" else ""
         yield (
             ("options", "model_init_kwargs", "attn_implementation"),
-            f"attn_implementation: {init['attn_implementation']} needs a package that is not installed: pip install "
-            "flash-attn --no-build-isolation. Without it, leave attn_implementation out.",
+            f"attn_implementation: {attention} needs a package that is not installed: pip install kernels, which "
+            f"fetches it built{either}. Without it, leave attn_implementation out.",
         )
 
 

@@ -43,8 +43,6 @@ HERE = {
     "per_device_eval_batch_size": "`options: {per_device_eval_batch_size: ...}`",
 }
 
-FLASH = ("flash_attention_2", "flash_attention_3", "flex_attention")
-
 
 @traits(
     renamed=RENAMED,
@@ -171,7 +169,8 @@ def sft(
             rows, held_back = tokens(job.rows), tokens(job.validation) if job.validation else None
         _say_rows(job, rows, max_length)
         beginning.past("rows")
-        if packing and name == "transformers" and init.get("attn_implementation") not in FLASH:
+        attention = str(init.get("attn_implementation"))
+        if packing and name == "transformers" and "flash" not in attention and "flex" not in attention:
             job.say("packing without flash attention: rows are kept apart by a mask, which costs time and memory")
         lora = lora_values(lora_rank, lora_alpha, lora_targets, lora_options)
         model, _, adapter = load(
