@@ -346,34 +346,75 @@ def to_vllm(model: Any) -> Any:
     return side
 
 
-@pytest.mark.parametrize(
-    "adapter",
-    [{}, {"use_dora": True}, {"lora_bias": True}, {"modules_to_save": ["embed_tokens"]}],
-    ids=["plain", "dora", "bias", "saved"],
-)
-def test_vllm_gets_the_adapter_and_the_base_stays(model: str, adapter: dict[str, Any]) -> None:
-    """Also where it copies what it is handed only after the last, as a server's packed transfer does."""
+ADAPTERS = {
+    "plain": {},
+    "dora": {"use_dora": True},
+    "bias": {"lora_bias": True},
+    "saved": {"modules_to_save": ["embed_tokens"]},
+    "some": {"target_modules": ["q_proj", "down_proj"]},
+}
+
+
+def with_adapter(base: Any, **settings: Any) -> Any:
     import torch
     from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
 
-    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attention_bias=True, mlp_bias=True)
-    plain = {name: parameter.clone() for name, parameter in base.named_parameters()}
-    trained = get_peft_model(base, LoraConfig(target_modules="all-linear", lora_alpha=64, **adapter))
+    trained = get_peft_model(base, LoraConfig(**{"target_modules": "all-linear", "lora_alpha": 64, **settings}))
     torch.manual_seed(1)
     for name, parameter in trained.named_parameters():
         if "lora_" in name or "modules_to_save" in name:
             parameter.data += torch.randn_like(parameter) * 0.1
-    before = {name: parameter.clone() for name, parameter in trained.named_parameters()}
+    return trained
+
+
+def sent_to_vllm(trained: Any) -> dict[str, Any]:
+    """By guerdon, and looked at only after the last, as a server's packed transfer does."""
     side = to_vllm(trained)
     merge_into_copies(SimpleNamespace(vllm_generation=side))
     for _ in range(3):
-        sent = dict(list(side._iter_named_params()))
+        sent = list(side._iter_named_params())
+    return dict(sent)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS.values(), ids=ADAPTERS)
+def test_vllm_gets_the_adapter_and_the_base_stays(model: str, adapter: dict[str, Any]) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16, attention_bias=True, mlp_bias=True)
+    plain = {name: parameter.clone() for name, parameter in base.named_parameters()}
+    trained = with_adapter(base, **adapter)
+    before = {name: parameter.clone() for name, parameter in trained.named_parameters()}
+    sent = sent_to_vllm(trained)
     assert all(torch.equal(parameter, before[name]) for name, parameter in trained.named_parameters())
     trls = {name: tensor.clone() for name, tensor in to_vllm(trained)._iter_named_params()}
     torch.testing.assert_close(sent, trls, rtol=2**-6, atol=2**-9)  # two roundings of bf16 apart
     changed = [name for name in sent if not torch.equal(sent[name], plain[name])]
-    assert len([name for name in changed if name.endswith("proj.weight")]) == 14
+    assert len([name for name in changed if name.endswith("proj.weight")]) == (4 if "target_modules" in adapter else 14)
+
+
+@pytest.mark.parametrize(
+    "adapter", [ADAPTERS["plain"], ADAPTERS["dora"], ADAPTERS["some"]], ids=["plain", "dora", "some"]
+)
+def test_vllm_gets_plain_weights_of_a_model_in_four_bits(tmp_path: Path, adapter: dict[str, Any]) -> None:
+    pytest.importorskip("bitsandbytes")
+    import torch
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    model = save_model(tmp_path, byte_tokenizer(), hidden_size=64)  # blocks of 64
+    bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_quant_storage=torch.bfloat16)
+    loaded = AutoModelForCausalLM.from_pretrained(model, quantization_config=bits, dtype=torch.float32)
+    trained = with_adapter(loaded, **adapter)
+    before = {name: parameter.data.clone().view(torch.uint8) for name, parameter in trained.named_parameters()}
+    sent = sent_to_vllm(trained)
+    assert all(torch.equal(now.data.view(torch.uint8), before[name]) for name, now in trained.named_parameters())
+    plain = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    ids = torch.arange(40)[None]
+    untrained = plain(ids).logits
+    plain.load_state_dict(sent, strict=False)
+    now = trained(ids).logits.norm()
+    assert (plain(ids).logits - trained(ids).logits).norm() < 0.02 * now  # bitsandbytes' own rounding
+    assert (untrained - trained(ids).logits).norm() > 0.5 * now
 
 
 def test_weights_that_no_adapter_changes_are_trls_to_send(model: str) -> None:

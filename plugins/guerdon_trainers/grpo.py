@@ -6,6 +6,7 @@ and kept as in any other run.
 """
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any, Literal
 
 from pydantic import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -194,7 +195,7 @@ def grpo(
         from transformers import PrinterCallback
         from trl import GRPOConfig, GRPOTrainer
 
-        from guerdon_trainers.merged import merge_into_copies
+        from guerdon_trainers.merged import merge_into_copies, plain_vllm
         from guerdon_trainers.model import load, load_tokenizer, lora_values, settle
         from guerdon_trainers.reporter import last_checkpoint, reporter, save
 
@@ -258,23 +259,26 @@ def grpo(
         )
         beginning.past("model")
         functions, roll_out = _rewards(job, rollouts, tokenizer, tokens, max_length, by_agent)
-        trainer = GRPOTrainer(
-            model=model,
-            reward_funcs=functions,
-            args=config,
-            train_dataset=dataset(prompts, order(len(prompts), plan.prompts, job.seed)),
-            processing_class=tokenizer,
-            peft_config=peft_config,
-            rollout_func=roll_out,
-            callbacks=[
-                variance_watch(job, rollouts),
-                reporter(job, {"tasks": len(prompts)}),
-                beginning.callback(),
-            ],
-        )
+        trls = name == "transformers"  # Unsloth's vLLM shares the model's memory
+        with plain_vllm() if trls and tuning == "qlora" and how == "vllm" else nullcontext():
+            trainer = GRPOTrainer(
+                model=model,
+                reward_funcs=functions,
+                args=config,
+                train_dataset=dataset(prompts, order(len(prompts), plan.prompts, job.seed)),
+                processing_class=tokenizer,
+                peft_config=peft_config,
+                rollout_func=roll_out,
+                callbacks=[
+                    variance_watch(job, rollouts),
+                    reporter(job, {"tasks": len(prompts)}),
+                    beginning.callback(),
+                ],
+            )
         trainer.remove_callback(PrinterCallback)
         settle(trainer)
-        merge_into_copies(trainer)
+        if trls:
+            merge_into_copies(trainer)
         beginning.past("trainer")
         with numbers_only(trainer):
             trainer.train(resume_from_checkpoint=checkpoint)

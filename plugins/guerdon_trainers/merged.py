@@ -2,27 +2,36 @@
 
 trl (1.14 to 1.16) adds the adapter to the base in place, hands out references, and takes it off again once the last is
 handed out. A server's transfer copies what it was handed by the gigabyte, the last of it only then: it got the end of a
-model, or all of a small one, without the adapter. And in bf16 to add and subtract does not give back the same numbers:
-the base wanders, while the adapter is saved for the base as it was.
+model, or all of a small one, without the adapter. In bf16 to add and subtract does not give back the same numbers: the
+base wanders, while the adapter is saved for the base as it was. And four bits, merged, are no weights that vLLM takes.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 
+@contextmanager
+def plain_vllm() -> Iterator[None]:
+    """trl's vLLM holds plain weights where the trained model's are in four bits: the adapter goes onto plain ones."""
+    from trl.generation import vllm_generation
+
+    found = vllm_generation.is_bitsandbytes_available
+    vllm_generation.is_bitsandbytes_available = lambda: False
+    try:
+        yield
+    finally:
+        vllm_generation.is_bitsandbytes_available = found
+
+
 def merge_into_copies(trainer: Any) -> None:
-    """Call it before `train`. Sharded by FSDP, or in four bits, it is left to trl."""
-    vllm = getattr(trainer, "vllm_generation", None)
-    if vllm is not None and _can_copy(vllm):
-        vllm._iter_named_params = partial(merged_parameters, vllm)
-
-
-def _can_copy(vllm: Any) -> bool:
+    """Call it before `train`. Sharded by FSDP, weights are left to trl."""
     from peft import PeftModel
 
-    whole = isinstance(vllm.model, PeftModel) and not vllm._dist.is_fsdp
-    return whole and all(parameter.is_floating_point() for parameter in vllm.model.parameters())
+    vllm = getattr(trainer, "vllm_generation", None)
+    if vllm is not None and isinstance(vllm.model, PeftModel) and not vllm._dist.is_fsdp:
+        vllm._iter_named_params = partial(merged_parameters, vllm)
 
 
 def merged_parameters(vllm: Any) -> Iterator[tuple[str, Any]]:
@@ -36,17 +45,36 @@ def merged_parameters(vllm: Any) -> Iterator[tuple[str, Any]]:
             layer, inside, own = name.partition(".base_layer.")
             if inside and own not in merged:
                 merged = _merge(model.get_submodule(layer))
-            tensor = merged.pop(own) if inside else parameter.data
-            plain = name.removeprefix("base_model.model.").replace(".base_layer", "")
-            yield vllm._fix_param_name_to_vllm(plain, extra_prefixes=["modules_to_save.default."]), tensor
+            tensor = merged.pop(own) if inside else _plain(model.get_submodule(name.rpartition(".")[0]), parameter)
+            bare = name.removeprefix("base_model.model.").replace(".base_layer", "")
+            yield vllm._fix_param_name_to_vllm(bare, extra_prefixes=["modules_to_save.default."]), tensor
+
+
+def _plain(module: Any, parameter: Any) -> Any:
+    from peft.utils.integrations import dequantize_module_weight
+
+    return dequantize_module_weight(module).data if _in_four_bits(parameter) else parameter.data
+
+
+def _in_four_bits(parameter: Any) -> bool:
+    return type(parameter).__name__ == "Params4bit"
 
 
 def _merge(layer: Any) -> dict[str, Any]:
-    base = dict(layer.get_base_layer().named_parameters())
-    kept = {name: parameter.data for name, parameter in base.items()}
-    layer.merge(safe_merge=True)  # puts a copy in the base's place
-    merged = {name: parameter.data for name, parameter in base.items()}
-    for name, parameter in base.items():
+    """The layer's own parameters, by name."""
+    from peft.tuners.lora.layer import Linear
+    from torch.nn import Parameter
+
+    base = layer.get_base_layer()
+    weight, merge = base.weight, layer.merge
+    if _in_four_bits(weight):  # peft would put what is merged into four bits again
+        base.weight = Parameter(_plain(base, weight), requires_grad=False)
+        merge = partial(Linear.merge, layer)
+    kept = {name: parameter.data for name, parameter in base.named_parameters()}
+    merge(safe_merge=True)  # puts a copy in the base's place
+    merged = {name: parameter.data for name, parameter in base.named_parameters()}
+    for name, parameter in base.named_parameters():
         parameter.data = kept[name]
+    base.weight = weight
     layer.merged_adapters.clear()
     return merged
