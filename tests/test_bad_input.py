@@ -659,6 +659,8 @@ async def local(model, *, base_url: str):
 """
 TRAINER = """\
 import os, signal, sys, time
+def raise_silently():
+    raise ValueError
 def fake(job, *, does: str = ""):
     print("the trainer says hello")
     sys.stdout.flush()
@@ -671,7 +673,9 @@ def fake(job, *, does: str = ""):
 @pytest.mark.parametrize(
     ("does", "messages"),
     [
-        ("raise ValueError('bad rows')", ["trainer 'fake' failed: ValueError: bad rows", "its log: runs/"]),
+        ("raise ValueError('bad rows')", ["trainer 'fake' failed: ValueError: bad rows (<string>, line 1)", "its log"]),
+        ("assert not job", ["trainer 'fake' failed: AssertionError (<string>, line 1)"]),
+        ("raise_silently()", ["trainer 'fake' failed: ValueError: raise ValueError (trainer.py, line 3)"]),
         ("os._exit(3)", ["the training process ended with exit code 3; the end of ", "| the trainer says hello"]),
         ("sys.exit(4)", ["the training process ended with exit code 4; the end of "]),
         (

@@ -94,3 +94,13 @@ def counted(things: Sized | int, noun: str) -> str:
     """
     count = things if isinstance(things, int) else len(things)
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def raised(error: BaseException) -> str:
+    """An exception of another's code with the line that raised it; where it says nothing, that line's text."""
+    import traceback
+
+    frames = traceback.extract_tb(error.__traceback__)
+    said = str(error) or (frames[-1].line if frames else "")
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
+    return f"{text} ({frames[-1].filename.rpartition('/')[2]}, line {frames[-1].lineno})" if frames else text

@@ -19,7 +19,7 @@ def main() -> int:
     what, fields, settings = receive(orders)
     threading.Thread(target=_end_with_parent, args=(orders.fileno(),), daemon=True).start()
 
-    from guerdon.errors import GuerdonError
+    from guerdon.errors import GuerdonError, raised
     from guerdon.export import ExportJob
     from guerdon.registry import load, missing
     from guerdon.traits import attribute
@@ -31,16 +31,16 @@ def main() -> int:
         _open_to_readers(job.output)
         send(out, ("done", done))
         return 0
-    except GuerdonError as raised:
-        send(out, ("refused", str(raised)))
+    except GuerdonError as refused:
+        send(out, ("refused", str(refused)))
         return 1
-    except ImportError as raised:
+    except ImportError as lacks:
         traceback.print_exc()
-        named = None if isinstance(what, str) else missing(what, raised)
-        error = str(named or f"{type(raised).__name__}: {raised}")
-    except Exception as raised:
+        named = None if isinstance(what, str) else missing(what, lacks)
+        error = str(named or raised(lacks))
+    except Exception as mistake:
         traceback.print_exc()
-        error = f"{type(raised).__name__}: {raised}"
+        error = raised(mistake)
     send(out, ("error", error))
     return 1
 

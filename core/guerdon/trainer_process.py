@@ -104,7 +104,7 @@ def main() -> int:
     trainer, settings, facts, early = line.order
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
-    from guerdon.errors import GuerdonError
+    from guerdon.errors import GuerdonError, raised
     from guerdon.registry import load, missing
     from guerdon.training import TrainingJob
 
@@ -129,13 +129,13 @@ def main() -> int:
     error = ""
     try:
         load(trainer)(job, **settings)
-    except GuerdonError as raised:
-        error = str(raised)
-    except ImportError as raised:
-        error = str(missing(trainer, raised) or f"cannot import {raised.name}: {raised}")
+    except GuerdonError as refused:
+        error = str(refused)
+    except ImportError as lacks:
+        error = str(missing(trainer, lacks) or f"cannot import {lacks.name}: {lacks}")
         traceback.print_exc()
-    except Exception as raised:
-        error = f"trainer {trainer.name!r} failed: {type(raised).__name__}: {raised}"
+    except Exception as mistake:
+        error = f"trainer {trainer.name!r} failed: {raised(mistake)}"
         traceback.print_exc()
     if rank == 0:
         print(f"end: {time.perf_counter() - begun:.1f} s after it began")
