@@ -23,6 +23,7 @@ pytest.importorskip("trl")
 
 from guerdon_trainers.agent_rollouts import row
 from guerdon_trainers.batches import Batch
+from guerdon_trainers.generating import refuse_stored_bits
 from guerdon_trainers.grpo import grpo
 from guerdon_trainers.merged import merge_into_copies
 from guerdon_trainers.prompts import Plan, Prompt, order, short_enough
@@ -417,6 +418,20 @@ def test_vllm_gets_plain_weights_of_a_model_in_four_bits(tmp_path: Path, adapter
     assert (untrained - trained(ids).logits).norm() > 0.5 * now
 
 
+def test_a_model_that_is_stored_in_four_bits_is_refused_for_vllm(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    plain = save_model(tmp_path / "plain", byte_tokenizer(), hidden_size=64)
+    loaded = AutoModelForCausalLM.from_pretrained(plain, quantization_config=BitsAndBytesConfig(load_in_4bit=True))
+    refuse_stored_bits(loaded, "vllm")
+    loaded.save_pretrained(tmp_path / "bits")
+    stored = AutoModelForCausalLM.from_pretrained(tmp_path / "bits")
+    refuse_stored_bits(stored, "transformers")
+    with pytest.raises(TrainingError, match=r"stored quantized.*tuning: qlora"):
+        refuse_stored_bits(stored, "vllm-server")
+
+
 def test_weights_that_no_adapter_changes_are_trls_to_send(model: str) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -451,6 +466,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_grpo import QUICK, Engine
 from guerdon.training import TrainingJob
+from guerdon_trainers.generating import refuse_stored_bits
 from guerdon_trainers.grpo import grpo
 from guerdon_trainers.merged import merge_into_copies
 

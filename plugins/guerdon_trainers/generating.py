@@ -63,6 +63,16 @@ def choose_generation(asked: Generation, url: str | None, backend: str, job: Tra
     return how
 
 
+def refuse_stored_bits(model: Any, how: str) -> None:
+    """vLLM would load quantized weights as they are stored, and could then take no plain ones."""
+    quantizer = getattr(model, "hf_quantizer", None)
+    if how.startswith("vllm") and quantizer is not None and quantizer.pre_quantized:
+        raise TrainingError(
+            f"The model {model.name_or_path} is stored quantized; vLLM cannot be given trained weights for it. Name the "
+            "plain model (tuning: qlora puts it into four bits), or take backend: unsloth or generation: transformers."
+        )
+
+
 def vllm_environment(backend: str, world: int) -> None:
     """What vLLM in this process wants set before anything is imported."""
     if backend == "transformers" and world == 1:

@@ -21,6 +21,7 @@ from guerdon_trainers.beginning import Beginning
 from guerdon_trainers.generating import (
     Generation,
     choose_generation,
+    refuse_stored_bits,
     sampling_values,
     stop_values,
     vllm_environment,
@@ -258,8 +259,10 @@ def grpo(
             gpu_memory=options.get("vllm_gpu_memory_utilization", 0.5),
         )
         beginning.past("model")
-        functions, roll_out = _rewards(job, rollouts, tokenizer, tokens, max_length, by_agent)
         trls = name == "transformers"  # Unsloth's vLLM shares the model's memory
+        if trls:
+            refuse_stored_bits(model, how)
+        functions, roll_out = _rewards(job, rollouts, tokenizer, tokens, max_length, by_agent)
         with plain_vllm() if trls and tuning == "qlora" and how == "vllm" else nullcontext():
             trainer = GRPOTrainer(
                 model=model,
