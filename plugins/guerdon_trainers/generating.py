@@ -68,8 +68,8 @@ def refuse_stored_bits(model: Any, how: str) -> None:
     quantizer = getattr(model, "hf_quantizer", None)
     if how.startswith("vllm") and quantizer is not None and quantizer.pre_quantized:
         raise TrainingError(
-            f"The model {model.name_or_path} is stored quantized; vLLM cannot be given trained weights for it. Name the "
-            "plain model (tuning: qlora puts it into four bits), or take backend: unsloth or generation: transformers."
+            f"The model {model.name_or_path} is stored quantized; vLLM cannot be given trained weights for it. Name "
+            "the plain model (tuning: qlora puts it into four bits), or take backend: unsloth or generation: transformers."
         )
 
 
