@@ -71,3 +71,36 @@ def test_a_training_goes_on_with_the_rows_that_it_began_with(tmp_path: Path) -> 
     with last_run(tmp_path) as run:
         assert (run.folder / "checkpoints" / "data" / "adapter.txt").read_text().count("\n") == 1
         assert not list(run.folder.rglob("*.new"))
+
+
+SHAPED = """\
+def trainer(job, *, lora_rank: int = 8, fits: bool = False, early: bool = True):
+    if not early:
+        (job.work / "checkpoint-1").mkdir(parents=True, exist_ok=True)
+    if not fits:
+        raise RuntimeError("CUDA out of memory")
+    job.output.mkdir()
+    (job.output / "adapter.txt").write_text(str(lora_rank))
+"""
+
+
+def test_an_adapter_that_was_begun_keeps_its_shape(tmp_path: Path) -> None:
+    (tmp_path / "parts.py").write_text(BACKEND + SHAPED)
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "a", "response": "b"}\n')
+    recipe = {"model": "fake", "data": "rows.jsonl", "trainer": {"./parts.py:trainer": {}}}
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe))
+
+    def goes_on(code: int = 0, **settings: object) -> str:
+        change = (
+            f"trainer={yaml.safe_dump({'./parts.py:trainer': settings}, default_flow_style=True, width=999).strip()}"
+        )
+        return guerdon(tmp_path, "run", "--resume", change, code=code).err
+
+    assert "out of memory" in guerdon(tmp_path, "run", "recipe.yaml", code=1).err
+    assert "out of memory" in goes_on(1, lora_rank=4, early=False)  # there is no checkpoint yet
+    said = goes_on(1, lora_rank=2, early=False)
+    assert "lora_rank: 2: this run goes on from checkpoints/data-steps/checkpoint-1, which was made with 4" in said
+    assert "lora_rank: 8: " in goes_on(1, early=False)  # by default
+    goes_on(lora_rank=4, fits=True)
+    with last_run(tmp_path) as run:
+        assert (run.folder / "checkpoints" / "data" / "adapter.txt").read_text() == "4"

@@ -112,6 +112,45 @@ def chat(*texts: str, system: str = "") -> list[dict[str, Any]]:
             {"messages": chat("q", "a", "r", "b"), "learn": [3]},
             "prompt and completion, messages",
         ),
+        *(
+            (
+                {"prompt": chat("q"), response: [{**chat("q", "a")[1], off: value}, *chat("r", "b")]},
+                {"messages": chat("q", "a", "r", "b"), "learn": [3]},
+                "prompt and ",
+            )
+            for response, off, value in (("completion", "weight", 0), ("response", "weight", False))
+        ),
+        (
+            {"messages": [*chat("q"), *({"role": "assistant", "content": c, "train": c == "b"} for c in "ab")]},
+            {"messages": [*chat("q"), *({"role": "assistant", "content": c} for c in "ab")], "learn": [2]},
+            "messages",
+        ),
+        (
+            {"messages": [*chat("q"), {"role": "assistant", "content": "a", "thinking": "so", "weight": 1.0}]},
+            {
+                "messages": [
+                    *chat("q"),
+                    {"role": "assistant", "content": "a", "reasoning_content": "so", "thinking": "so"},
+                ]
+            },
+            "messages",
+        ),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": "q", "thinking": True, "date": None},
+                    {"role": "assistant", "content": "a", "reasoning": "so", "refusal": "no"},
+                ],
+                "url": "u",
+            },
+            {"messages": [*chat("q"), {"role": "assistant", "content": "a", "reasoning_content": "so"}]},
+            "messages; not used: messages.thinking, messages.refusal, url",
+        ),
+        (
+            {"messages": chat("q", "a", system="s"), "system": "t"},
+            {"messages": chat("q", "a", system="s")},
+            "messages; not used: system",
+        ),
         ({"text": "t", "url": "u", "messages": None}, {"text": "t"}, "text; not used: url, messages"),
         ({"input_ids": [1, 2], "labels": [-100, 2]}, {"input_ids": [1, 2], "labels": [-100, 2]}, "token ids"),
         ({"input_ids": [1, 2]}, {"input_ids": [1, 2], "labels": [1, 2]}, "token ids"),
@@ -164,6 +203,20 @@ def test_columns_are_mapped(tmp_path: Path, fields: dict[str, str], made: dict[s
         ({"messages": "[{"}, "messages is text that is not valid JSON"),
         ({"messages": chat("q")}, "messages has no message of the assistant: there is nothing to learn from"),
         ({"messages": [{"role": "usr", "content": "q"}]}, r"messages\[0\] has the role 'usr'.* Did you mean 'user'"),
+        (
+            {"messages": [{"role": ["user"], "content": "q"}]},
+            r"has the role \['user'\], which is not known",
+        ),
+        *(
+            ({column: [*chat("q"), {**chat("q", "a")[1], "weight": weight}], "prompt": chat("q")}, message)
+            for column, weight, message in (
+                ("messages", 0.5, r"messages\[1\] has the weight 0.5: a message is learnt \(1\) or not \(0\)"),
+                ("completion", "0", r"completion\[1\] has the weight '0'"),
+                ("response", 0, "response has no message of the assistant whose weight is not 0"),
+            )
+        ),
+        ({"messages": [*chat("q"), {"role": "assistant", "content": "a", "thinking": ["so"]}]}, "thinking is a list"),
+        ({"messages": [*chat("q"), {"role": "assistant", "content": "a", "tool_calls": 5}]}, "tool_calls is a int"),
         ({"messages": [{"content": "q"}]}, r"messages\[0\] has no role; it has content"),
         ({"messages": [{"role": "user", "content": None}]}, r"messages\[0\] \(user\) has no content \(null\)"),
         ({"messages": [{"role": "user", "content": [{"type": "image"}]}]}, r"a part that is no text \(image\)"),
@@ -233,6 +286,18 @@ def test_files_of_every_kind_by_list_and_pattern(tmp_path: Path) -> None:
     assert found.notes == [
         "[abc].*, d.parquet, a.jsonl: 6 rows: 4 prompt and response (prompt, response) and 1 messages and 1 text"
     ]
+
+
+def test_what_some_rows_do_not_use_is_counted(tmp_path: Path) -> None:
+    write(tmp_path / "r.jsonl", *({"messages": chat("q", "a", system=s), "system": "t"} for s in ("", "s", "s")))
+    found = read(tmp_path, "r.jsonl")
+    assert [row["messages"][0]["content"] for row in found.rows] == ["t", "s", "s"]
+    assert found.notes == ["r.jsonl: 3 rows: messages (messages, system); not used: system in 2 rows"]
+
+
+def test_a_cell_may_be_long(tmp_path: Path) -> None:
+    (tmp_path / "r.csv").write_text(f"prompt,response\nq,{'a' * 200_000}\n")
+    assert len(read(tmp_path, "r.csv").rows[0]["messages"][1]["content"]) == 200_000
 
 
 def test_what_is_written_is_what_was_read(tmp_path: Path) -> None:

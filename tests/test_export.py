@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import sys
 import threading
 from collections.abc import Iterator
@@ -350,6 +351,25 @@ def test_the_merged_model_is_the_trained_one_and_the_base_is_not(tiny: Path, tmp
     assert "the bounds are" in row["says"]
 
 
+def test_what_is_merged_ends_where_the_training_did(tiny: Path, tmp_path: Path) -> None:
+    """Training can make another token the end of a turn than the base has."""
+    from transformers import AutoTokenizer
+
+    from guerdon_trainers.export import check
+    from guerdon_trainers.export.merged import merged_16bit
+
+    shutil.copytree(tiny / "adapter", tmp_path / "adapter")
+    tokenizer = AutoTokenizer.from_pretrained(tiny / "base")
+    tokenizer.eos_token = "<|im_start|>"
+    tokenizer.save_pretrained(tmp_path / "adapter")
+    one = replace(job(tiny, tmp_path / "merged"), adapter=tmp_path / "adapter")
+    merged_16bit(one)
+    said = [json.loads((one.output / f"{name}.json").read_text()) for name in ("config", "generation_config")]
+    assert [each["eos_token_id"] for each in said] == [258, [258, 257]]
+    (row,) = check.merged_16bit(one, {})
+    assert row["ok"], row["says"]
+
+
 def test_four_bits_without_their_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from guerdon_trainers.export.merged import merged_4bit
 
@@ -386,6 +406,17 @@ def test_gguf_files_are_what_their_reader_takes_for_the_trained_model(tiny: Path
     assert "{% if true %}{{ m.content }}{%- endif -%}" in said["tokenizer.chat_template"]
     types = {t.name: t.tensor_type.name for t in reader.tensors}
     assert (types["blk.0.attn_q.weight"], types["blk.0.attn_norm.weight"]) == ("Q8_0", "F32")
+
+
+def test_a_gguf_needs_merges(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    from tiny import byte_tokenizer, save_model
+
+    from guerdon_trainers.export.gguf import gguf
+
+    model = save_model(tmp_path / "model", byte_tokenizer())
+    with pytest.raises(ExportError, match="a BPE tokenizer without merges"):
+        gguf(ExportJob(model, None, tmp_path, "x"), quantize=["f16"])
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ pytest.importorskip("trl")
 
 from guerdon_trainers.agent_rollouts import row
 from guerdon_trainers.batches import Batch
-from guerdon_trainers.generating import refuse_stored_bits
+from guerdon_trainers.generating import refuse_stored_bits, stop_values, vllm_values
 from guerdon_trainers.grpo import grpo
 from guerdon_trainers.merged import merge_into_copies
 from guerdon_trainers.prompts import Plan, Prompt, order, short_enough
@@ -250,6 +250,20 @@ def test_tokens_that_the_model_did_not_sample_have_no_gradient(model: str, tmp_p
     assert any(tensor.any() for name, tensor in made[0].items() if "lora_B" in name)
 
 
+def test_what_an_agent_said_without_the_model_is_no_ones_baseline(model: str, train: Train) -> None:
+    class Silent(Engine):
+        def generate(self, tasks: Sequence[str], checkpoint: Path | None, step: int) -> list[dict[str, Any]]:
+            said = {"prompt_ids": [5, 6, 7], "completion_ids": [10, 20], "scores": {"low": 0.5, "even": None}}
+            default = {"prompt_ids": [], "completion_ids": [], "scores": {"low": 1.0, "even": 1.0}, "failure": ""}
+            return [default if n else said for n, _ in enumerate(tasks)]
+
+    run = train(Silent(model, single_turn=False), max_steps=2, batch_size=4, gradient_accumulation=1)
+    assert [step["rewards/low/mean"] for step in run.logged[1:]] == [0.5, 0.5]
+    assert [step["grad_norm"] for step in run.logged[1:]] == [0.0, 0.0]  # the only one has nothing to compare with
+    assert len([line for line in run.said if "the model said nothing" in line]) == 1
+    assert any(line.startswith("in 3 of 4 rollouts in step 1 the model said nothing") for line in run.said)
+
+
 def test_going_on_from_a_checkpoint_is_exact(train: Train, model: str, tmp_path: Path) -> None:
     settings = {"max_steps": 4, "batch_size": 4, "gradient_accumulation": 1, "save_steps": 2, "save_limit": 4}
     whole, rest = Engine(model), Engine(model)
@@ -432,6 +446,50 @@ def test_a_model_that_is_stored_in_four_bits_is_refused_for_vllm(tmp_path: Path)
         refuse_stored_bits(stored, "vllm-server")
 
 
+@pytest.mark.filterwarnings("ignore:The following (rank|alpha)_pattern keys")
+def test_vllm_gets_the_experts_of_a_mixture(tmp_path: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "moe_intermediate_size": 16, "num_hidden_layers": 2}
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 16, "num_experts": 4}
+    torch.manual_seed(0)
+    made = Qwen3MoeForCausalLM(Qwen3MoeConfig(vocab_size=64, num_experts_per_tok=2, **sizes, **heads))
+    made.save_pretrained(tmp_path)
+    trained = with_adapter(made, lora_alpha=8)
+    sent = sent_to_vllm(trained)
+    plain = AutoModelForCausalLM.from_pretrained(tmp_path)
+    plain.load_state_dict(sent)
+    ids = torch.arange(20)[None]
+    torch.testing.assert_close(plain(ids).logits, trained(ids).logits, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:Model has `tie_word_embeddings")
+def test_one_end_of_tied_embeddings_is_refused(model: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    tied = AutoModelForCausalLM.from_pretrained(model, tie_word_embeddings=True)
+    side = to_vllm(with_adapter(tied, modules_to_save=["lm_head"]))
+    with pytest.raises(TrainingError, match=r"embeddings are one(.|\n)*lm_head"):
+        merge_into_copies(SimpleNamespace(vllm_generation=side))
+
+
+def test_what_vllm_is_told_of_the_sampling() -> None:
+    said: list[str] = []
+
+    def values(how: str, options: dict[str, Any] | None = None, **sampling: float) -> dict[str, Any]:
+        return vllm_values(how, None, 64, {"top_p": 1.0, "top_k": 0, **sampling}, options or {}, said.append)
+
+    plain = {"use_vllm": True, "vllm_max_model_length": 64, "vllm_mode": "colocate"}
+    assert values("vllm") == plain and values("transformers", top_p=0.9) == {"use_vllm": False} and not said
+    off = {"vllm_importance_sampling_correction": False}
+    assert values("vllm", top_p=0.9) == values("vllm", top_k=5) == values("vllm", {"min_p": 0.1}) == plain | off
+    assert len(said) == 3 and values("vllm", {"vllm_importance_sampling_correction": True}, top_p=0.9) == plain
+    engine = Engine("m", sampling={"stop": ["x"]})
+    assert stop_values("vllm-server", engine, 7) == {"stop": ["x"], "stop_token_ids": [7]}
+    assert stop_values("vllm", Engine("m"), 7) == {"stop_token_ids": [7]} and stop_values("agent", engine, 7) == {}
+
+
 def test_weights_that_no_adapter_changes_are_trls_to_send(model: str) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -466,7 +524,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from test_grpo import QUICK, Engine
 from guerdon.training import TrainingJob
-from guerdon_trainers.generating import refuse_stored_bits
+from guerdon_trainers.generating import refuse_stored_bits, stop_values, vllm_values
 from guerdon_trainers.grpo import grpo
 from guerdon_trainers.merged import merge_into_copies
 

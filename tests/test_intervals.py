@@ -137,6 +137,7 @@ def test_a_run_is_shown_with_its_difference(tmp_path: Path, monkeypatch: pytest.
     assert "by_task" not in newest and "difference" not in summary["eval"]["before"]
     assert (change["from"], change["tasks"]) == ("before", 1318)
     assert change["interval"][0] < change["mean"] < change["interval"][1]
+    assert change["left_out"] == "1 of 1319 tasks left out: failed in after"
     assert set(change["rewards"]) == {"numeric", "length"}
     assert newest["rewards"]["numeric"]["interval"][0] < newest["rewards"]["numeric"]["mean"]
     assert guerdon(tmp_path, "show", "last", "--json").json["eval"]["after"]["difference"] == json.loads(

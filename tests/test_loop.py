@@ -118,6 +118,19 @@ def test_the_choice_says_what_was_left_out() -> None:
     assert str(choose(group, keep_top=0.3)).endswith("best 30 %: 1 trajectory")
 
 
+def test_attempts_that_differ_in_an_earlier_turn_are_no_duplicates() -> None:
+    """An agent of several conversations: the last is the same each time, those before it are not."""
+
+    def plan(number: int, text: str, call: str = "a", answer: str = "") -> Trajectory:
+        calls = [{"id": call, "type": "function", "function": {"name": "f", "arguments": "{}"}}]
+        first = {"role": "assistant", "content": text, "tool_calls": calls}
+        turns = Turn(0, ({"role": "user", "content": "?"},), first), attempt(0, 0, 1.0, "yes").turns[0]
+        return Trajectory(f"t{number}", "0", "train", 1, number, "a", "m", turns=turns, completion=answer, reward=1.0)
+
+    chosen = choose([plan(0, "one"), plan(1, "two"), plan(2, "two", call="b"), plan(3, "two", answer="7")])
+    assert (chosen.duplicates, {t.attempt for t in chosen.kept}) == (1, {0, 1, 3})
+
+
 def test_what_is_earned_at_the_end_is_the_earlier_turns_too() -> None:
     """A history that was compacted makes rows of its own; all have the trajectory's reward."""
 
@@ -207,6 +220,34 @@ def test_a_warm_up_is_evaluated_and_may_be_the_best(tmp_path: Path) -> None:
     assert (done["best"]["checkpoint"], done["eval-after"]["same_as"]) == ("warmup", "warmup")
 
 
+@pytest.mark.parametrize("how", ["failed", "without a reward"])
+def test_failing_where_it_is_weak_makes_no_checkpoint_the_best(tmp_path: Path, how: str) -> None:
+    (tmp_path / "fails.py").write_text(
+        "async def agent(task, policy):\n"
+        "    text = (await policy.complete(task.messages))['choices'][0]['message']['content']\n"
+        "    if 'LOOP' in text and 'failed' in text: raise RuntimeError('too many turns')\n"
+        "    return text\n"
+        "def right(completion, answer):\n"
+        "    if 'LOOP' in completion: raise ValueError('no answer')\n"
+        "    return float(answer in completion)\n"
+    )
+    solves = skilled(iteration_1=3, iteration_2=2)
+
+    def answer(body: dict[str, Any]) -> str:
+        said: str = solves(body)
+        return f"LOOP {how}" if body["model"] == "iteration-2" and said == "### 0 ###" else said
+
+    parts = {"agent": "./fails.py:agent", "rewards": ["./fails.py:right"], "scoring": {"max_errors": 1}}
+    with chat_server.serve(answer) as server:
+        said = start(tmp_path, server, {"iterations": 2}, **parts).out
+    assert "best: iteration-1, reward 0.750 (iteration-2 0.500)" in said
+    assert "failed or have no reward count here as nothing earned: 2 of iteration-2" in said
+    assert stages(tmp_path)["eval-iteration-2"]["reward"] == 1.0
+    found = guerdon(tmp_path, "show", "last", "--json").json["eval"]
+    assert found["iteration-2"]["difference"]["left_out"] == f"2 of 4 tasks left out: {how} in iteration-2"
+    assert "left_out" not in found["iteration-1"]["difference"]
+
+
 # -- the end ----------------------------------------------------------------------------------------------------------
 
 
@@ -222,6 +263,13 @@ def test_patience(tmp_path: Path) -> None:
         assert "rollout-2" not in stages(tmp_path)
         error = start(tmp_path, server, {"patience": 1}, eval=None, code=1).err
     assert "loop.patience: there is nothing to tell progress by: give eval, and eval.every of 1 or more" in error
+
+
+def test_patience_ends_no_loop_before_an_evaluation(tmp_path: Path) -> None:
+    with chat_server.serve(skilled(iteration_3=2, iteration_6=1)) as server:
+        start(tmp_path, server, {"iterations": 9, "patience": 2}, "eval.every=3")
+    done = stages(tmp_path)
+    assert "eval-iteration-3" in done and "eval-iteration-6" in done and "rollout-7" not in done
 
 
 @pytest.mark.parametrize(

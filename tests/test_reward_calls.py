@@ -1,17 +1,23 @@
 """How rewards are called: shapes, what they ask for, what they may give back."""
 
+import asyncio
 import functools
 import math
+import time
 import warnings
 from decimal import Decimal
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import pytest
+from command import guerdon, write_recipe
 
 from guerdon.errors import RewardError
 from guerdon.invoke import as_score, call, check_wants, shape
 from guerdon.plugins import Component
+from guerdon.recipe import Scoring
+from guerdon.resolve import BoundReward
 from guerdon.scoring import Scorer
 from guerdon.task import Task
 from guerdon.trajectory import Score, Trajectory, Turn, weighted_sum
@@ -296,11 +302,6 @@ _slow_object = _Slow()
 @pytest.mark.parametrize("name", ["_slow", "_slow_object"])
 def test_an_inline_coroutine_goes_to_a_worker(name: str) -> None:
     """In the engine's own event loop it could not be run to its end."""
-    import asyncio
-
-    from guerdon.recipe import Scoring
-    from guerdon.resolve import BoundReward
-
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         component = Component("rewards", "slow", f"{__file__}:{name}", inline=True)
@@ -308,6 +309,67 @@ def test_an_inline_coroutine_goes_to_a_worker(name: str) -> None:
         with Scorer([reward], Scoring(workers=1)) as scorer:
             (scored,) = asyncio.run(scorer.score([item("4")]))
     assert scored.scores["slow"].value == 0.5 and scored.reward == 1.0
+
+
+REPEATS = """
+import json
+from contextlib import asynccontextmanager
+from guerdon.traits import traits
+
+class Endpoint:
+    model = "fake"
+    async def complete(self, body, task):
+        message = {"role": "assistant", "content": "7"}
+        return {"prompt_token_ids": [1], "choices": [{"message": message, "token_ids": [55]}]}
+    async def load_adapter(self, path):
+        pass
+
+@asynccontextmanager
+async def backend(model):
+    yield Endpoint()
+
+@traits(rolls_out=True)
+def trainer(job, *, scores: bool = False):
+    (task,) = [json.loads(line)["task"] for line in job.rows.open()]
+    if scores:
+        item = {"task": task, "prompt_ids": [1], "completion_ids": [55]}
+        made = job.rollouts.score([{**item, "completion": str(i)} for i in range(8)], 1)
+        assert [m["scores"]["first"] for m in made] == [float(i in (0, 4)) for i in range(8)], made
+    else:
+        made = job.rollouts.generate([task] * 8, None, 1)
+    assert [m["trajectory"] for m in made] == [f"train-1-{task}-{i}" for i in range(8)]
+    assert [m["scores"]["size"] for m in made] == [4.0] * 8, made
+    job.output.mkdir()
+
+def size(completions):
+    return [float(len(completions))] * len(completions)
+
+def first(completions):
+    return [float(c == completions[0]) for c in completions]
+"""
+
+
+def _quarter_each(completions: list[str]) -> list[float]:
+    time.sleep(0.25 * len(completions))
+    return [1.0] * len(completions)
+
+
+def test_a_groups_deadline_is_that_of_its_scores_together() -> None:
+    component = Component("rewards", "quarter", f"{__file__}:_quarter_each")
+    reward = BoundReward(component, _quarter_each, {}, "quarter", 1.0, 0.6)
+    with Scorer([reward], Scoring(workers=1)) as scorer:
+        scored = asyncio.run(scorer.score([item(str(i)) for i in range(4)]))
+    assert [t.reward for t in scored] == [1.0] * 4, scored[0].scores
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_a_task_that_comes_twice_is_two_groups(tmp_path: Path, scores: bool) -> None:
+    (tmp_path / "mine.py").write_text(REPEATS)
+    parts = {"trainer": {"./mine.py:trainer": {"scores": scores}}, "backend": "./mine.py:backend"}
+    rewards = ["./mine.py:size", "./mine.py:first"]
+    tasks = [{"question": "What is 3 + 4?", "answer": "7"}]
+    write_recipe(tmp_path, "", tasks, **parts, rewards=rewards, loop={"group_size": 4})
+    guerdon(tmp_path, "run", "recipe.yaml")
 
 
 def test_a_reason_is_text_whatever_a_reward_gives() -> None:

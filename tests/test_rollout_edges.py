@@ -22,7 +22,7 @@ import aiohttp
 import chat_server
 import pytest
 from chat_server import adds
-from command import wait_until
+from command import guerdon, wait_until, write_recipe
 
 from guerdon import worker_process
 from guerdon.errors import AgentError, BackendError
@@ -569,3 +569,97 @@ def test_what_an_agent_raised_is_told_with_its_place_and_cause(does: Callable[[]
     failure = failure_of(agent)
     said = said.replace("HERE", "test_rollout_edges.py").replace("LINE", str(does.__code__.co_firstlineno))
     assert failure.kind == kind and re.fullmatch(said, failure.message), failure.message
+
+
+# -- what a trainer is handed -----------------------------------------------------------------------------------------
+
+TRAINED = """
+import json
+from contextlib import asynccontextmanager
+from guerdon.traits import traits
+
+class Endpoint:
+    model = "fake"
+    async def complete(self, body, task):
+        ids = [ord(c) for m in body["messages"] for c in m["content"]]
+        message = {"role": "assistant", "content": "7"}  # what was sampled is 7.
+        return {"prompt_token_ids": ids, "choices": [{"message": message, "token_ids": [55, 46]}]}
+    async def load_adapter(self, path):
+        pass
+
+@asynccontextmanager
+async def backend(model):
+    yield Endpoint()
+
+async def ask(messages, policy, **own):
+    return (await policy.complete(messages, **own))["choices"][0]["message"]["content"]
+
+@traits(single_turn=True)
+async def plain(task, policy):
+    return (await ask(task.messages, policy, max_tokens=1000, temperature=0.3)).strip()
+
+@traits(single_turn=True)
+async def takes_out(task, policy):
+    return (await ask(task.messages, policy)).split("<answer>")[-1]
+
+@traits(single_turn=True)
+async def raises(task, policy):
+    return str(int(await ask(task.messages, policy)))
+
+@traits(single_turn=True)
+async def stops(task, policy):
+    return await ask(task.messages, policy, stop=["."], max_tokens=5)
+
+@traits(single_turn=True)
+async def twice(task, policy):
+    await ask(task.messages, policy)
+    return await ask(task.messages, policy)
+
+async def stop_and_go(task, policy):
+    messages = task.messages
+    for _ in range(2):
+        said = await ask(messages, policy, stop=["."])
+        messages = [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": "Go on."}]
+    return said
+
+@traits(rolls_out=True)
+def trainer(job, *, rollout: str = "auto"):
+    tasks = [json.loads(line)["task"] for line in job.rows.open()]
+    job.rollouts.generate(tasks, None, 1)
+    job.output.mkdir()
+"""
+
+
+def train(folder: Path, agent: str, rollout: str = "auto", code: int = 0) -> str:
+    (folder / "mine.py").write_text(TRAINED)
+    trainer = {"./mine.py:trainer": {"rollout": rollout}}
+    write_recipe(folder, "", trainer=trainer, backend="./mine.py:backend", agent=f"./mine.py:{agent}")
+    ran = guerdon(folder, "run", "recipe.yaml", code=code)
+    return ran.out + ran.err
+
+
+@pytest.mark.parametrize(
+    ("agent", "does"),
+    [
+        ("takes_out", "gives back something else than the model's reply"),
+        ("raises", "gives back something else than the model's reply"),
+        ("stops", "asks with stop and max_tokens of its own"),
+        ("twice", "asks more than once"),
+    ],
+)
+def test_an_agent_that_does_more_than_ask_once_is_not_replaced(tmp_path: Path, agent: str, does: str) -> None:
+    """Its trainer would score and learn what this agent does not say."""
+    said = train(tmp_path, agent, code=1)
+    assert f"{agent} has the trait single_turn, but for task " in said and f" it {does}; " in said
+    assert "Set rollout: agent" in said
+    assert "single_turn" not in train(tmp_path, agent, rollout="agent")
+
+
+def test_an_agent_that_asks_once_is_replaced(tmp_path: Path) -> None:
+    assert "single_turn" not in train(tmp_path, "plain")
+
+
+def test_a_stop_text_that_breaks_the_sequence_is_named(tmp_path: Path) -> None:
+    said = train(tmp_path, "stop_and_go")
+    assert "in 4 of 4 rollouts requests do not continue those before" in said
+    assert "a `stop` text ends replies" in said and "Keep the history" not in said

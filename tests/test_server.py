@@ -104,6 +104,22 @@ def together(server: httpx.Client, bodies: list[dict[str, Any]]) -> list[dict[st
     return asyncio.run(all_of_them())
 
 
+def test_a_request_may_bring_a_template_and_ends(server: httpx.Client, folder: str) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    body = {"messages": [{"role": "user", "content": "Count: 1, 2, 3,"}], "temperature": 0, "max_tokens": 12}
+    plain = chat(server, body)
+    mine = chat(server, {**body, "chat_template": "{{ messages[0].content }}"})
+    assert mine["prompt_token_ids"] == tokenizer("Count: 1, 2, 3,", add_special_tokens=False)["input_ids"]
+    ids = mine["choices"][0]["token_ids"]
+    assert len(ids) == 12 and plain["prompt_token_ids"] != mine["prompt_token_ids"]
+    ended = chat(server, {**body, "chat_template": "{{ messages[0].content }}", "stop_token_ids": [ids[5]]})
+    assert ended["choices"][0]["token_ids"] == ids[: ids.index(ids[5]) + 1]
+    assert ended["choices"][0]["finish_reason"] == "stop"
+    assert chat(server, body)["prompt_token_ids"] == plain["prompt_token_ids"]
+
+
 def test_batched_greedy_tokens_equal_those_of_transformers_alone(server: httpx.Client, folder: str, model: Any) -> None:
     import torch
     from transformers import AutoTokenizer
@@ -257,6 +273,8 @@ def test_malformed_calls_stay_text() -> None:
         ({"messages": [{"role": "robot"}]}, 400, "needs a `role`"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, 400, "no images"),
         ({"messages": [{"role": "user", "content": "long " * 9000}]}, 400, "context is 8192"),
+        ({"chat_template": 1}, 400, "`chat_template` must be a text"),
+        ({"stop_token_ids": ["a"]}, 400, "`stop_token_ids` must be a list of token ids"),
         ({"chat_template_kwargs": 1}, 400, "`chat_template_kwargs` must be an object"),
         ({"chat_template_kwargs": {"tokenize": True}}, 400, "may not hold 'tokenize'"),
         ({"response_format": {"type": "json_object"}}, 400, "`response_format`"),

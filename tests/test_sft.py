@@ -255,12 +255,40 @@ def test_an_interrupted_training_goes_on_as_if_it_had_not_been(train: Train) -> 
     assert all(one[name].equal(other[name]) for name in one)
 
 
+def test_it_goes_on_with_the_settings_of_today(train: Train) -> None:
+    rows, settings = numbers(9), {"max_steps": 6, "batch_size": 2, "warmup": 2, "save_steps": 2, "save_limit": 9}
+    today = {**settings, "learning_rate": 1e-5, "weight_decay": 0.5, "save_steps": 3}
+    unbroken = train(rows, "unbroken", **today)
+    with pytest.raises(KeyboardInterrupt):
+        train(rows, "part", job={"stop": 3}, **settings, learning_rate=0.01)
+    rest = train(rows, "part", **{**today, "batch_size": 1, "gradient_accumulation": 2})
+
+    rates = [[line["learning_rate"] for line in ran.logged if "loss" in line] for ran in (unbroken, rest)]
+    assert rates[1] == rates[0][2:]
+    assert not any("a step has" in line for line in rest.said)
+    assert (train.folder / "work-part" / "checkpoint-3").is_dir()  # every third step, no more every second
+    groups = _groups(train.folder / "work-part" / "checkpoint-3")
+    assert [group["weight_decay"] for group in groups] == [0.5, 0.0]
+
+    more = train(rows, "part", **{**today, "max_steps": 8, "batch_size": 1, "learning_rate": 0.02, "weight_decay": 0.0})
+    assert any(line.startswith("a step has 1 rows now, and had 2: ") for line in more.said)
+    assert _groups(train.folder / "work-part" / "checkpoint-6")[0]["weight_decay"] == 0
+
+
+def _groups(checkpoint: Path) -> list[dict[str, Any]]:
+    import torch
+
+    groups: list[dict[str, Any]] = torch.load(checkpoint / "optimizer.pt", weights_only=True)["param_groups"]
+    return groups
+
+
 def test_all_of_the_model_the_best_of_it(train: Train, tokenizer: Any) -> None:
     """Learning rows by heart does not help with others: it stops early, and the best weights are what is written."""
     rows, others = [{"prompt": "ab", "completion": "cdefgh"}] * 8, [{"prompt": "ab", "completion": "ceg"}]
     (file := train.folder / "others.jsonl").write_text("".join(json.dumps(row) + "\n" for row in others))
-    settings = {"epochs": 20, "batch_size": 1, "gradient_accumulation": 8, "global_batch": 4, "learning_rate": 0.02}
-    ran = train(rows, job={"validation": file}, tuning="full", early_stop=2, eval_steps=2, **settings)
+    settings: dict[str, Any] = {"epochs": 20, "batch_size": 1, "gradient_accumulation": 8, "global_batch": 4}
+    settings |= {"learning_rate": 0.02, "tuning": "full", "early_stop": 2, "eval_steps": 2}
+    ran = train(rows, job={"validation": file}, **settings)
 
     assert ran.logged[0]["total"] == 40  # two steps an epoch
     evaluated = {line["step"]: line["eval_loss"] for line in ran.logged if "eval_loss" in line}
@@ -273,6 +301,10 @@ def test_all_of_the_model_the_best_of_it(train: Train, tokenizer: Any) -> None:
     assert {"model.safetensors", "config.json", "generation_config.json", "tokenizer.json"} <= written
     saved = json.loads((ran.output / "config.json").read_text())
     assert saved["use_cache"] is True and saved["eos_token_id"] == tokenizer.eos_token_id
+
+    with pytest.raises(KeyboardInterrupt):  # after one evaluation that was no better
+        train(rows, "part", job={"validation": file, "stop": best + 2}, **settings)
+    assert train(rows, "part", job={"validation": file}, **settings).said[-1] == ran.said[-1]
 
 
 def test_packed_rows_do_not_see_each_other(train: Train) -> None:

@@ -203,7 +203,7 @@ def test_all_of_a_row_is_learnt_where_that_is_asked(tokenizer: Any) -> None:
         (
             {"role": "assistant", "content": "<think>\nso\n</think>\n\nho"},
             CHATML.replace("}{{ m.content }}{% for c", "}{{ m.content.split('</think>')[-1] }}{% for c"),
-            r"drops the thoughts of message 2 \('\\nso\\n'\)",
+            r"drops the thoughts of message 2 \('\\nso\\n'\).* chatml, with the thoughts in the content: <think>",
         ),
     ],
 )
@@ -212,6 +212,23 @@ def test_a_template_that_drops_the_answer_is_refused(
 ) -> None:
     with pytest.raises(TrainingError, match=complaint):
         token_rows(tokenizer, [{"messages": [PAIR[0], message]}], 99, template=template)
+
+
+def test_a_dropped_answer_is_noticed_where_another_says_the_same(tokenizer: Any) -> None:
+    """The second `no` is not the first one's, nor part of the last one."""
+    silent = CHATML.replace("}{{ m.content }}{% for c", "}{% if loop.index != 4 %}{{ m.content }}{% endif %}{% for c")
+    talk = [turn for said in ("no", "no", "know") for turn in (PAIR[0], {"role": "assistant", "content": said})]
+    assert token_rows(tokenizer, [{"messages": talk}], 99).counts.rows == 1
+    with pytest.raises(TrainingError, match="row 1: the chat template drops the text of message 6 or of one before it"):
+        token_rows(tokenizer, [{"messages": talk}], 99, template=silent)
+
+
+def test_a_template_gets_thoughts_by_either_name(tokenizer: Any) -> None:
+    thought = {"role": "assistant", "content": "ho", "reasoning_content": "so"}
+    for name in ("reasoning_content", "thinking"):
+        shown = CHATML.replace("}{{ m.content }}{% for c", f"}}<{{{{ m.{name} }}}}>{{{{ m.content }}}}{{% for c")
+        (row,) = token_rows(tokenizer, [{"messages": [PAIR[0], thought]}], 99, template=shown).rows
+        assert learnt(tokenizer, row) == "<so>ho<|im_end|>"
 
 
 def test_what_templates_may_leave_out(tokenizer: Any) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -35,12 +36,12 @@ import argparse, json, os, subprocess, sys, time
 
 flags = argparse.ArgumentParser()
 for name in ("model", "served-model-name", "host", "logprobs-mode", "tool-call-parser", "dtype", "generation-config",
-             "kv-cache-dtype", "rope-scaling"):
+             "kv-cache-dtype", "rope-scaling", "chat-template"):
     flags.add_argument("--" + name)
 for name in ("port", "max-lora-rank", "max-loras", "max-model-len"):
     flags.add_argument("--" + name, type=int)
 for name in ("enable-lora", "enable-auto-tool-choice", "enable-sleep-mode", "enforce-eager",
-             "disable-uvicorn-access-log", "enable-prefix-caching", "log-error-stack"):
+             "disable-uvicorn-access-log", "enable-prefix-caching", "log-error-stack", "trust-request-chat-template"):
     flags.add_argument("--" + name, action=argparse.BooleanOptionalAction)
 flags.add_argument("--gpu-memory-utilization", type=float)
 args = flags.parse_args()
@@ -147,6 +148,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     folder.mkdir()
     for name in ("config.json", "tokenizer.json", "model.safetensors"):
         (folder / name).write_text("{}")
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}", "eos_token": "</s>"}')
     return str(folder)
 
 
@@ -212,11 +214,49 @@ def test_the_command_line_says_what_the_settings_say(model: str) -> None:
             "enable_prefix_caching": False,
             "disable_uvicorn_access_log": True,
             "log_error_stack": False,
+            "trust_request_chat_template": True,
         }
 
     options = {"kv_cache_dtype": "fp8", "rope-scaling": {"factor": 2}, "--enable-prefix-caching": False}
     options["generation-config"] = None
     opened(use, model, gpu_memory=0.5, max_length=4096, eager=True, options=options)
+
+
+def test_an_adapter_is_asked_with_the_template_and_the_end_that_it_was_trained_with(model: str, tmp_path: Path) -> None:
+    same, other = adapter(tmp_path / "same"), adapter(tmp_path / "other")
+    shutil.copy(Path(model, "tokenizer_config.json"), same)
+    (other / "chat_template.jinja").write_text("mine")
+    (other / "tokenizer_config.json").write_text('{"eos_token": {"content": "<end>"}}')
+    (other / "tokenizer.json").write_text('{"added_tokens": [{"id": 7, "content": "<end>"}]}')
+
+    async def use(endpoint: Any) -> None:
+        asked = {**BODY, "return_token_ids": True, "logprobs": True}
+        await endpoint.load_adapter(other)
+        told = (await known(endpoint))["told"][-1][1]
+        assert told == {**asked, "model": "toy-v1", "chat_template": "mine", "stop_token_ids": [7]}
+        await endpoint.complete({**BODY, "stop_token_ids": [3]}, TASK)
+        assert (await known(endpoint))["told"][-2][1]["stop_token_ids"] == [3, 7]
+        await endpoint.load_adapter(same)
+        assert (await known(endpoint))["told"][-1][1] == {**asked, "model": "toy-v2"}
+        await endpoint.load_adapter(other)
+        await endpoint.load_adapter(None)
+        assert (await known(endpoint))["told"][-1][1] == {**asked, "model": "toy"}
+
+    opened(use, model)
+
+
+@pytest.mark.parametrize("knows", [True, False])
+def test_a_model_without_a_template_is_served_with_chatml(model: str, knows: bool) -> None:
+    Path(model, "tokenizer_config.json").write_text('{"eos_token": "</s>"}')
+    Path(model, "tokenizer.json").write_text(
+        json.dumps({"added_tokens": [{"id": 7, "content": "<|im_end|>"}] if knows else []})
+    )
+
+    async def use(endpoint: Any) -> None:
+        served = Path((await known(endpoint))["flags"]["chat_template"]).read_text()
+        assert "<|im_start|>" in served and ("<|im_end|>" if knows else "</s>") in served
+
+    opened(use, model)
 
 
 def test_adapters_are_swapped_in_the_running_server_and_sleep_is_slept(model: str, tmp_path: Path) -> None:

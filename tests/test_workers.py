@@ -584,7 +584,7 @@ def test_each_item_of_a_group_has_its_own_deadline(tmp_path: Path, mark: str) ->
 def test_a_group_reward_has_one_deadline(tmp_path: Path) -> None:
     (tmp_path / "r.py").write_text(REWARDS)
     scores = score(tmp_path / "r.py", "group", "1", "hang")
-    assert [(s.error.kind, s.seconds) for s in scores] == [("timeout", 0.25)] * 2, "the time is shared by the group"
+    assert [(s.error.kind, s.seconds) for s in scores] == [("timeout", 0.5)] * 2, "a second for both is shared"
     assert [s.value for s in score(tmp_path / "r.py", "group", "1", "2")] == [1.0, 2.0]
 
 

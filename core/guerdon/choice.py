@@ -66,7 +66,7 @@ def choose(
     """
     good = [t for t in trajectories if t.failure is None and t.reward is not None and t.reward > 0]
     good = [t for t in good if min_reward is None or (t.reward or 0.0) >= min_reward]
-    single = list({(t.task_id, _text(t.messages)): t for t in reversed(good)}.values())
+    single = list({(t.task_id, t.completion, _text(t)): t for t in reversed(good)}.values())
     rng = random.Random(seed)
     rng.shuffle(single)
     single.sort(key=lambda t: t.reward or 0.0, reverse=True)
@@ -97,10 +97,10 @@ def _at_most(count: int, ordered: Sequence[Trajectory]) -> list[Trajectory]:
     return taken
 
 
-def _text(messages: Sequence[Message]) -> str:
-    """A conversation without the ids of its tool calls, which are drawn anew for each attempt."""
-    bare = []
-    for message in messages:
+def _text(trajectory: Trajectory) -> str:
+    """All turns, of all conversations, without the ids of tool calls, which are drawn anew for each attempt."""
+    bare = list[Message]()
+    for message in (m for turn in trajectory.turns for m in (*turn.prompt, turn.reply)):
         calls = [{**c, "id": ""} if isinstance(c, dict) else c for c in message.get("tool_calls") or ()]
         bare.append({**message, "tool_calls": calls, "tool_call_id": ""})
     return json.dumps(bare, sort_keys=True)

@@ -172,6 +172,7 @@ class _Tally:
     formats: Counter[str] = field(default_factory=Counter)
     columns: dict[str, dict[str, None]] = field(default_factory=dict)
     seen: dict[str, None] = field(default_factory=dict)
+    unused: Counter[str] = field(default_factory=Counter)
     empty: int = 0
 
     def add(self, found: Found, row: Row) -> None:
@@ -179,6 +180,7 @@ class _Tally:
         columns = self.columns.setdefault(found.name, {})
         columns.update(dict.fromkeys(found.columns))
         self.seen.update(dict.fromkeys(map(str, row)))
+        self.unused.update(found.unused)
         self.empty += _is_empty(found.row)
 
     def __str__(self) -> str:
@@ -187,7 +189,8 @@ class _Tally:
             for name, n in self.formats.most_common()
         ]
         used = {c for columns in self.columns.values() for c in columns}
-        unused = [c for c in self.seen if c not in used]
+        unused = [f"{c} in {counted(n, 'row')}" if c in used else c for c, n in self.unused.items()]
+        unused += [c for c in self.seen if c not in used and c not in self.unused]
         text = " and ".join(parts)
         if unused:
             text += f"; not used: {', '.join(unused[:6])}{' ...' if len(unused) > 6 else ''}"

@@ -25,7 +25,14 @@ ROLES = {
 }
 """Roles of OpenAI, sharegpt and LLaMA-Factory, and what they are here."""
 
-KEPT = ("name", "tool_call_id", "reasoning_content")
+KEPT = ("name", "tool_call_id")
+THOUGHTS = ("reasoning_content", "thinking", "reasoning")
+"""Names of what the assistant thinks, all read as the first; the second is kept too, for templates that name it."""
+
+WEIGHTS = ("weight", "train")
+"""OpenAI's and axolotl's names of whether a message is learnt."""
+
+PLAIN = {"role", "from", "content", "value", "tool_calls", "function_call", *KEPT}
 IGNORE = -100
 PROMPTS = ("question", "problem", "query", "instruction", "input", "prompt", "user")
 RESPONSES = (
@@ -43,11 +50,12 @@ RESPONSES = (
 
 @dataclass(frozen=True)
 class Found:
-    """A row as it was recognised: `name` of its format, the `columns` that were read."""
+    """A row as it was recognised: `name` of its format, the `columns` that were read, what is `unused` of these."""
 
     name: str
     columns: tuple[str, ...]
     row: dict[str, Any]
+    unused: tuple[str, ...] = ()
 
 
 @dataclass
@@ -94,10 +102,15 @@ class Reader:
         name, columns, read = form
         seen = {**row, **named}
         made = read(seen)
+        unused = made.pop("unused", ())
         if "messages" in made:
+            own = made["messages"][0]["role"] == "system"
             made = self._chat(made, seen)
-            columns = (*columns, *(n for n in ("system", "tools") if seen.get(n)))
-        return Found(name, tuple(self.fields.get(c, c) for c in columns), made)
+            given = {n for n in ("system", "tools") if seen.get(n)}
+            unused = (*unused, *(given & {"system"} if own else ()))
+            columns = (*columns, *sorted(given - set(unused)))
+        columns, unused = (tuple(self.fields.get(c, c) for c in names) for names in (columns, unused))
+        return Found(name, columns, made, unused)
 
     def _chat(self, made: dict[str, Any], row: Row) -> dict[str, Any]:
         talk, learn = made["messages"], made.get("learn")
@@ -125,7 +138,7 @@ def _form(row: Row, named: Mapping[str, Any]) -> Form | None:
         return "token ids", ("input_ids", *masks), lambda r: _token_ids(r, masks)
     talk = next((c for c in ("messages", "conversations", "conversation") if has(c)), "")
     if talk:
-        return talk, (talk,), lambda r: _talk(r[talk], talk)
+        return talk, (talk,), lambda r: _learning(_messages(r[talk], talk, ""), 0, talk)
     if has("prompt", "completion") and not named:
         conversational = isinstance(row["prompt"], (list, tuple))
         read = _prompt_response if conversational else _texts
@@ -174,11 +187,7 @@ def _prompt_response(row: Row, response: str) -> dict[str, Any]:
     """Messages or texts; of a conversation that goes on in the response, the response is learnt."""
     before = _messages(row["prompt"], "prompt", "user")
     after = _messages(row[response], response, "assistant")
-    learn = [len(before) + i for i, m in enumerate(after) if m["role"] == "assistant"]
-    if not learn:
-        raise ValueError(f"{response} has no message of the assistant: there is nothing to learn from")
-    only = [i for i, m in enumerate([*before, *after]) if m["role"] == "assistant"]
-    return {"messages": [*before, *after]} | ({"learn": learn} if learn != only else {})
+    return _learning([*before, *after], len(before), response)
 
 
 def _alpaca(row: Row) -> dict[str, Any]:
@@ -229,29 +238,57 @@ def _numbers(row: Row, column: str) -> list[int]:
 # -- conversations ----------------------------------------------------------------------------------------------------
 
 
-def _talk(value: Any, column: str) -> dict[str, Any]:
-    """A conversation; of messages with OpenAI's `weight: 0`, nothing is learnt."""
-    talk = _messages(value, column, "")
+@dataclass
+class _Turn:
+    """A message, whether it may be learnt, and what of it is not read."""
+
+    message: Message
+    learnt: bool = True
+    unused: tuple[str, ...] = ()
+
+
+def _learning(turns: Sequence[_Turn], start: int, column: str) -> dict[str, Any]:
+    """A conversation of which the assistant's messages from `start` on are learnt, save those of weight 0."""
+    talk = [turn.message for turn in turns]
     assistant = [i for i, m in enumerate(talk) if m["role"] == "assistant"]
-    given = value if not isinstance(value, str) else json.loads(value)
-    learn = [i for i in assistant if given[i].get("weight") != 0]
+    learn = [i for i in assistant if i >= start and turns[i].learnt]
     if not learn:
-        raise ValueError(f"{column} has no message of the assistant: there is nothing to learn from; leave the row out")
-    return {"messages": talk} | ({"learn": learn} if learn != assistant else {})
+        weight = " whose weight is not 0" if assistant[-1:] >= [start] else ""
+        raise ValueError(
+            f"{column} has no message of the assistant{weight}: there is nothing to learn from; leave the row out"
+        )
+    unused = tuple(dict.fromkeys(name for turn in turns for name in turn.unused))
+    return {"messages": talk, "unused": unused} | ({"learn": learn} if learn != assistant else {})
 
 
-def _messages(value: Any, column: str, role: str) -> list[Message]:
+def _messages(value: Any, column: str, role: str) -> list[_Turn]:
     """The messages of a list, or of the JSON text of one; with a `role`, plain text is one message of it."""
     if isinstance(value, str):
         if role:
-            return [{"role": role, "content": value}]
+            return [_Turn({"role": role, "content": value})]
         value = _parsed(value, column)
     elif role and not isinstance(value, (list, tuple)):
-        return [{"role": role, "content": _text(value, column)}]
+        return [_Turn({"role": role, "content": _text(value, column)})]
     if not isinstance(value, (list, tuple)) or not value:
         shown = "an empty list" if value == [] else kind(value)
         raise ValueError(f"{column} is {shown}, not a list of messages; mend the row or leave it out")
-    return [_message(m, f"{column}[{i}]") for i, m in enumerate(value)]
+    return [_turn(m, column, i) for i, m in enumerate(value)]
+
+
+def _turn(given: Any, column: str, number: int) -> _Turn:
+    where = f"{column}[{number}]"
+    made = _message(given, where)
+    if given.keys() <= PLAIN:
+        return _Turn(made)
+    for name in WEIGHTS:
+        if given.get(name) not in (None, 0, 1):
+            raise ValueError(
+                f"{where} has the {name} {given[name]!r}: a message is learnt (1) or not (0), and nothing between; "
+                "set one of these, or leave the row out"
+            )
+    learnt = all(given.get(name) in (None, 1) for name in WEIGHTS)
+    read = {*PLAIN, *WEIGHTS, *made} | {n for n in THOUGHTS if given.get(n) == made.get("reasoning_content")}
+    return _Turn(made, learnt, tuple(f"{column}.{n}" for n, v in given.items() if v is not None and n not in read))
 
 
 def _message(given: Any, where: str) -> Message:
@@ -261,7 +298,7 @@ def _message(given: Any, where: str) -> Message:
     if role not in given:
         raise ValueError(f"{where} has no role; it has {', '.join(map(str, given)) or 'nothing'}")
     said = given[role]
-    if said not in ROLES:
+    if not isinstance(said, str) or said not in ROLES:
         raise ValueError(f"{where} has the role {said!r}, which is not known.{near_miss(str(said), ROLES)}")
     made: Message = {"role": ROLES[said], "content": _content(given.get(content), where)}
     calls = given.get("tool_calls")
@@ -272,11 +309,17 @@ def _message(given: Any, where: str) -> Message:
         calls = [given["function_call"]]
     if isinstance(calls, str):
         calls = _parsed(calls, f"{where}.tool_calls")
+    if not isinstance(calls, (list, tuple, type(None))):
+        raise ValueError(f"{where}.tool_calls is {kind(calls)}, not a list of tool calls")
     if calls:
         made["tool_calls"] = [_call(call, f"{where}.tool_calls[{i}]") for i, call in enumerate(calls)]
     elif made["content"] is None:
         raise ValueError(f"{where} ({made['role']}) has no content (null); mend the row or leave it out")
     made.update({k: given[k] for k in KEPT if given.get(k) is not None})
+    thinks = THOUGHTS if made["role"] == "assistant" else ()
+    if thoughts := {k: _text(given[k], f"{where}.{k}") for k in thinks if given.get(k) is not None}:
+        made |= {"reasoning_content": next(filter(None, thoughts.values()), "")}
+        made |= {k: v for k, v in thoughts.items() if k == "thinking"}
     return made
 
 

@@ -61,8 +61,9 @@ class HttpEndpoint:
     429, 5xx and dropped connections are tried again up to `retries` times, a stream until it has begun; a refused
     connection, a timeout, other 4xx, and what a server says is in vain (`x-should-retry: false`) are not.
     `token_ids` asks for token ids, as vLLM and guerdon's own server give them, and for logprobs while the attribute
-    `logprobs` is true. `key_env` is named in messages about a refused key. `hand_task` sends the asking rollout's
-    task along, in the body's field `guerdon_task`: for a worker, whose server is the engine's gateway.
+    `logprobs` is true. The attribute `extra` goes into each body. `key_env` is named in
+    messages about a refused key. `hand_task` sends the asking rollout's task along, in the body's field `guerdon_task`:
+    for a worker, whose server is the engine's gateway.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class HttpEndpoint:
         self.retries = retries
         self.token_ids = token_ids
         self.logprobs = True
+        self.extra: dict[str, Any] = {}
         self.key_env = key_env
         self.hand_task = hand_task
         self._headers = {"Authorization": f"Bearer {api_key}", "Content-Type": "application/json"}
@@ -165,9 +167,12 @@ class HttpEndpoint:
 
     def _request(self, body: dict[str, Any], task: Task) -> tuple[str, bytes]:
         """Where a request goes, and its body as it is sent."""
-        path, body = "/chat/completions", {**body, "model": self.model}
+        path, body = "/chat/completions", {**self.extra, **body, "model": self.model}
+        if also := self.extra.get("stop_token_ids"):
+            body["stop_token_ids"] = sorted({*(body["stop_token_ids"] or []), *also})
         if "prompt" in body:
             path = "/completions"
+            body.pop("chat_template", None)
         if self.token_ids:
             body["return_token_ids"] = True
         if self.token_ids and self.logprobs:

@@ -6,6 +6,7 @@ import logging
 import platform
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,9 @@ from guerdon.workplace import ask
 
 CHANGEABLE = ("trainer.", "backend.", "launch.", "rollout.", "scoring.", "loop.train_timeout.")
 """What a run that goes on can have otherwise than it began."""
+
+SHAPE = ("tuning", "lora_rank", "lora_alpha", "lora_targets", "lora_options")
+"""Settings, of trainers that have them, by which a checkpoint is made: it fits no others."""
 
 
 def load_recipe(name: str, overrides: Iterable[str]) -> tuple[Loaded, Registry]:
@@ -124,6 +128,7 @@ def resume(
     run = Run(folder)
     inputs = read_inputs(plan)
     if changes:
+        _check_shape(folder, plan)
         plan.notes.append(f"changed from here on: {', '.join(changes)}")
         if not (stage or run.info.get("stage")):
             plan.notes.extend(preflight(plan, inputs))
@@ -139,6 +144,26 @@ def resume(
     if changed:
         plan.notes.append(f"since this run began, versions changed: {', '.join(changed[:8])}")
     return _execute(plan, inputs, run, stage or run.info.get("stage", ""), quiet, where)
+
+
+def _check_shape(folder: Path, plan: Plan) -> None:
+    """Before the recipe is rewritten: an adapter that was begun keeps its shape."""
+    begun = [
+        path
+        for kind in ("*-steps/checkpoint-*", "*/adapter_config.json")
+        for path in folder.glob(f"checkpoints/{kind}")
+    ]
+    old = resolve(*load_recipe(str(folder / "recipe.yaml"), ())).trainer if begun else None
+    if not old or not plan.trainer or old.component.target != plan.trainer.component.target:
+        return
+    for name, parameter in signature(old.function).parameters.items():
+        was, now = (trainer.settings.get(name, parameter.default) for trainer in (old, plan.trainer))
+        quantised = name == "tuning" and "full" not in (was, now)  # an adapter fits its base in four bits too
+        if name in SHAPE and was != now and not quantised:
+            raise RecipeError(
+                f"{name}: {now}: this run goes on from {begun[-1].relative_to(folder)}, which was made with {was}, and "
+                "fits nothing else. Start another run with it."
+            )
 
 
 def _as_text(loaded: Loaded) -> str:

@@ -61,7 +61,11 @@ class Live:
         endpoint = await self._serve(checkpoint)
         name = f"{self.served.name} at step {step}"
         runner = await collector.runner(endpoint, recipe.sampling.body(), name, recipe.tasks.expose)
-        trajectories = await collector.collect(runner, attempts)
+        done: dict[str, Trajectory] = {}
+        for number in sorted({self._group(a.attempt) for a in attempts}):  # a task may come again
+            part = [a for a in attempts if self._group(a.attempt) == number]
+            done |= {t.id: t for t in await collector.collect(runner, part)}
+        trajectories = [done[a.id] for a in attempts]
         self._judge(trajectories)
         self._mind_conversations(trajectories)
         return [{**sequence(t), **_outcome(t)} for t in trajectories]
@@ -70,13 +74,13 @@ class Live:
         """Score what the trainer generated itself, in the place of a rollout."""
         collector = self.collector
         collector.run.forget_trajectories("train", step)
-        groups: dict[str, list[tuple[Task, Trajectory]]] = defaultdict(list)
-        places = list[tuple[str, int]]()
+        groups: dict[tuple[str, int], list[tuple[Task, Trajectory]]] = defaultdict(list)
+        made = list[Trajectory]()
         for item, (name, attempt) in zip(items, _numbered(self._known([i["task"] for i in items])), strict=True):
-            groups[name].append((self.tasks[name], self._trajectory(item, attempt, step)))
-            places.append((name, attempt))
-        scored = {name: await collector.score(group) for name, group in groups.items()}
-        trajectories = [scored[name][attempt] for name, attempt in places]
+            made.append(self._trajectory(item, attempt, step))
+            groups[name, self._group(attempt)].append((self.tasks[name], made[-1]))
+        scored = {t.id: t for group in groups.values() for t in await collector.score(group)}
+        trajectories = [scored[t.id] for t in made]
         self._judge(trajectories)
         return [_outcome(t) for t in trajectories]
 
@@ -100,11 +104,22 @@ class Live:
         several = [t for t in trajectories if not is_one(t)]
         if len(several) > BROKEN * len(trajectories) and "conversations" not in self._complaints:
             self._complaints.add("conversations")
+            mend = (
+                "The messages go on, but not their tokens: a `stop` text ends replies without the end token, or the "
+                "chat template leaves out parts of earlier ones. Mend that"
+                if all(_goes_on(t) for t in several)
+                else "Keep the history as it was"
+            )
             self.collector.report.warn(
                 f"in {len(several)} of {len(trajectories)} rollouts requests do not continue those before, first in "
-                f"{several[0].id}: a policy gradient learns the last conversation of each alone. Keep the history "
-                "as it was, or train with sft, which learns all of them"
+                f"{several[0].id}: a policy gradient learns the last conversation of each alone. {mend}, or train with "
+                "sft, which learns all of them"
             )
+
+    def _group(self, attempt: int) -> int:
+        """Which group of its task this attempt is in."""
+        size: int = self.collector.plan.recipe.loop.group_size
+        return attempt // size
 
     def _known(self, tasks: Sequence[str]) -> Sequence[str]:
         unknown = [t for t in tasks if t not in self.tasks]
@@ -152,6 +167,16 @@ def _numbered(names: Sequence[str]) -> list[tuple[str, int]]:
     return numbered
 
 
+def _goes_on(trajectory: Trajectory) -> bool:
+    """Whether each request has all messages of the one before, and its reply."""
+    before = 0
+    for turn in trajectory.turns:
+        if turn.keep < before:
+            return False
+        before = turn.keep + len(turn.prompt) + 1
+    return True
+
+
 def _outcome(trajectory: Trajectory) -> dict[str, Any]:
     whole = trajectory.reward is not None  # else the trainer would sum up the others
     return {
@@ -162,34 +187,62 @@ def _outcome(trajectory: Trajectory) -> dict[str, Any]:
     }
 
 
+SAID = "<think>\nSome words.\n</think>\n<answer>The answer is \\boxed{42}.</answer>"
+"""A reply with much that an agent may take out of one."""
+SHAPING = ("stop", "max_tokens", "max_completion_tokens", "temperature", "top_p", "tools", "response_format")
+"""What an agent may ask with that makes another reply."""
+
+
 async def first_prompts(collector: Collector, agent: Agent, tasks: Sequence[Task]) -> dict[str, list[Message]]:
-    """By task, the messages of the first request that the agent makes for it: what a model is given to answer.
+    """By task, the messages of the request that a `single_turn` agent makes for it: what a model is given to answer.
 
     Raises:
-        AgentError: the agent failed, or asked nothing.
+        AgentError: the agent failed, asked nothing, or does more than that where the trainer takes its place.
     """
-    expose, found = collector.plan.recipe.tasks.expose, {}
+    plan, found = collector.plan, {}
+    sampling, by_agent = plan.recipe.sampling.body(), plan.trainer and plan.trainer.settings.get("rollout") == "agent"
     for task in tasks:
-        with collector.gateway.recorder(_Silent(), task, {}) as recorder:
+        endpoint, answer = _Same(), ""
+        with collector.gateway.recorder(endpoint, task, sampling) as recorder:
             try:
-                await agent(task.for_agent(expose), recorder)
+                answer = await agent(task.for_agent(plan.recipe.tasks.expose), recorder)
             except Exception as error:
-                # one that makes nothing of an empty reply has asked by then
+                # one that makes nothing of this reply has asked by then
                 if not recorder.turns:
                     raise AgentError(f"the agent failed on task {task.id}: {type(error).__name__}: {error}") from error
             if not recorder.turns:
                 raise AgentError(f"the agent asked the model nothing for task {task.id}")
+            if not by_agent and (more := _more(answer, endpoint.asked, sampling)):
+                raise AgentError(
+                    f"agent {plan.agent.component.name} has the trait single_turn, but for task {task.id} it {more}; "
+                    "a trainer that generates in its place leaves that out. Set rollout: agent (grpo), or take the "
+                    "trait away"
+                )
             found[task.id] = list(recorder.turns[0].prompt)
     return found
 
 
-class _Silent:
-    """An endpoint that says nothing."""
+def _more(answer: Any, asked: Sequence[Mapping[str, Any]], sampling: Mapping[str, Any]) -> str:
+    """What an agent does beside asking once, in the recipe's way, and giving back the reply."""
+    own = [name for name in SHAPING if asked[0].get(name) not in (None, [], sampling.get(name))]
+    if len(asked) > 1:
+        return "asks more than once"
+    if own:
+        return f"asks with {' and '.join(own)} of its own"
+    return "" if answer == SAID else "gives back something else than the model's reply"
+
+
+class _Same:
+    """An endpoint that always says the same, and keeps what it was `asked`."""
 
     model = "none"
 
+    def __init__(self) -> None:
+        self.asked: list[dict[str, Any]] = []
+
     async def complete(self, body: dict[str, Any], task: Task) -> dict[str, Any]:
-        return {"choices": [{"message": {"role": "assistant", "content": ""}, "finish_reason": "stop"}]}
+        self.asked.append(body)
+        return {"choices": [{"message": {"role": "assistant", "content": SAID}, "finish_reason": "stop"}]}
 
     async def load_adapter(self, path: Path | None) -> None:
         """Nothing to load: there is no model."""

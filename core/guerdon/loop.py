@@ -5,6 +5,7 @@ is merged into the base. What was done is in the store, so that every decision h
 run goes on.
 """
 
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from guerdon.resolve import Bound
 from guerdon.rows import write_rows
 from guerdon.stopwatch import in_words
 from guerdon.store import Run
+from guerdon.summary import unscored
 from guerdon.trajectory import Trajectory
 
 if TYPE_CHECKING:
@@ -32,14 +34,15 @@ async def improve(engine: "Engine") -> None:
         name = f"iteration-{iteration}"
         trajectories = await engine.iteration(iteration, trainer)
         learnt = not trainer or await learn(engine, name, trainer, trajectories)
-        if learnt and every and (iteration % every == 0 or iteration == loop.iterations):
+        due = every and (iteration % every == 0 or iteration == loop.iterations)
+        if learnt and due:
             await engine.evaluate(name, engine.number(name))
         if seconds := spent(engine.run, iteration):
             engine.report.say(f"{'' if every else chr(10)}iteration {iteration}: {in_words(seconds)}")
         if not learnt:
             return
         since = iteration - _best_iteration(engine.run)
-        if every and loop.patience and since >= loop.patience and iteration < loop.iterations:
+        if due and loop.patience and since >= loop.patience and iteration < loop.iterations:
             engine.report.say(f"the loop ends: no better evaluation for {counted(since, 'iteration')} (loop.patience)")
             return
 
@@ -112,7 +115,10 @@ async def conclude(engine: "Engine") -> None:
 
 
 def keep_best(engine: "Engine") -> None:
-    """Note which of the evaluated checkpoints has the best mean reward, the earlier of two that are the same."""
+    """Note which of the evaluated checkpoints has the best mean reward, the earlier of two that are the same.
+
+    What failed counts, as nothing earned: else a checkpoint would win by failing where it is weak.
+    """
     run, rewards = engine.run, evaluated(engine.run)
     checkpoints = {name: reward for name, reward in rewards.items() if name in trained(run)}
     if not checkpoints:
@@ -123,14 +129,23 @@ def keep_best(engine: "Engine") -> None:
     if len(checkpoints) > 1:
         others = ", ".join(f"{name} {number(value)}" for name, value in checkpoints.items() if name != best)
         engine.report.say(f"\nbest: {best}, reward {number(reward)} ({others}); chat, export and `adapter` take it")
+    stages = run.stages()
+    if lost := [f"{count} of {name}" for name in rewards if (count := unscored(stages[f"eval-{name}"]))]:
+        engine.report.warn(f"rollouts that failed or have no reward count here as nothing earned: {', '.join(lost)}")
     if (before := rewards.get("before", reward - 1)) >= reward:
         engine.report.warn(f"no checkpoint is better than the model before training was (reward {number(before)})")
 
 
 def evaluated(run: Run) -> dict[str, float]:
-    """The mean reward of each evaluation, in order, that was not taken over from another."""
+    """The mean reward of each evaluation, in order, that was not taken over from another.
+
+    A rollout that failed or has no reward earns 0 in it, or the lowest reward of all where that is below.
+    """
     stages = {name.removeprefix("eval-"): data for name, data in run.stages().items() if name.startswith("eval-")}
-    return {name: d["reward"] for name, d in stages.items() if d["reward"] is not None and not d.get("same_as")}
+    stages = {name: data for name, data in stages.items() if data["reward"] is not None and not data.get("same_as")}
+    given = {name: [r for group in data["by_task"]["reward"].values() for r in group] for name, data in stages.items()}
+    least = min(0.0, *(r for rewards in given.values() for r in rewards)) if given else 0.0
+    return {n: (math.fsum(given[n]) + least * unscored(data)) / data["rollouts"] for n, data in stages.items()}
 
 
 def _best_iteration(run: Run) -> int:

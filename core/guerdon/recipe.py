@@ -337,7 +337,7 @@ class Scoring(Part):
     max_errors: Annotated[float, Field(ge=0, le=1)] = 0.5
     """The share of failed scores of one reward beyond which the run stops."""
     timeout: Seconds = 10.0
-    """Seconds one score may take; then its worker process is killed."""
+    """Seconds one score may take, a batch reward's together as many times that; then its worker process is killed."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Processes for rewards that are not quick and pure by their own word."""
     memory_mb: Annotated[int, Field(ge=64)] | None = 4096

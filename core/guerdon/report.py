@@ -233,6 +233,8 @@ def _show_difference(report: Report, change: Mapping[str, Any], newest: str) -> 
         ["", f"{newest} - {change['from']}"],
         [[name, _mean(c["mean"], c, "+")] for name, c in parts.items()],
     )
+    if left_out := change.get("left_out"):
+        report.say(left_out)
 
 
 def _mean(value: float | None, figures: Mapping[str, Any], sign: str = "") -> str:

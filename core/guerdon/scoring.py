@@ -71,8 +71,9 @@ class Scorer:
             return await _inline(reward, how, calls)
         job = Job("guerdon.invoke:caller", (reward.component, dict(reward.settings)))
         loop = asyncio.get_running_loop()
-        given = await loop.run_in_executor(self._threads, self._workers.run, job, calls, reward.timeout)
-        return outcomes(calls, given, reward.timeout)
+        timeout = reward.timeout * calls[0][1]  # a group's scores are one call
+        given = await loop.run_in_executor(self._threads, self._workers.run, job, calls, timeout)
+        return outcomes(calls, given, timeout)
 
     def _judge(self, reward: BoundReward, tally: Tally) -> None:
         failed = tally.errors.total()

@@ -150,6 +150,7 @@ def _json(path: Path, of: str) -> Rows:
 
 
 def _csv(path: Path, of: str) -> Rows:
+    csv.field_size_limit(2**31 - 1)  # a cell may be a book; more does not fit a C long everywhere
     reader = csv.reader((line for _, line in _lines(path)), strict=True)
     try:
         header = next(reader)

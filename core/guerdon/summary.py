@@ -143,19 +143,42 @@ def _thinned(rows: Sequence[dict[str, float]], most: int) -> list[dict[str, floa
 def compared(evaluations: Mapping[str, Mapping[str, Any]], best: str = "") -> dict[str, dict[str, Any]]:
     """Evaluations in order, without their scores by task; each after the first with its `difference` from that one.
 
-    That of the `best` checkpoint says so; one with `same_as` is another's under a second name.
+    A difference says which tasks are `left_out` of it, if any. That of the `best` checkpoint says so; one with
+    `same_as` is another's under a second name.
     """
     found: dict[str, dict[str, Any]] = {}
-    first: Mapping[str, Any] = {}
+    start = ""
     for name, data in evaluations.items():
         scores = data.get("by_task", {})
         found[name] = {key: value for key, value in data.items() if key != "by_task"}
-        if found and first:
+        if start:
+            first = evaluations[start]["by_task"]
             changes = {n: change for n in scores if (change := difference(first.get(n, {}), scores[n]))}
             rewards = {n.removeprefix("rewards."): c for n, c in changes.items() if n != "reward"}
             if "reward" in changes:
-                found[name]["difference"] = {"from": next(iter(found)), **changes["reward"], "rewards": rewards}
-        first = first or scores
+                found[name]["difference"] = {"from": start, **changes["reward"], "rewards": rewards}
+                two = {start: evaluations[start], data.get("same_as") or name: data}
+                if text := _left_out(changes["reward"]["tasks"], two):
+                    found[name]["difference"]["left_out"] = text
+        elif scores:
+            start = name
     if best in found:
         found[best]["best"] = True
     return found
+
+
+def _left_out(shared: int, two: Mapping[str, Mapping[str, Any]]) -> str:
+    """'10 of 20 tasks left out: failed in iteration-2'; nothing where both evaluations have a reward for each task."""
+    tasks, why = max(data["tasks"] for data in two.values()), []
+    for name, data in two.items():
+        if len(data["by_task"]["reward"]) < data["tasks"]:
+            kinds = ["failed"] if data["failed"] else []
+            kinds += ["without a reward"] if unscored(data) > data["failed"] else []
+            why.append(f"{' or '.join(kinds)} in {name}")
+    return f"{tasks - shared} of {tasks} tasks left out: {', '.join(why)}" if why else ""
+
+
+def unscored(evaluation: Mapping[str, Any]) -> int:
+    """How many of its rollouts failed, or have no reward."""
+    given: int = sum(map(len, evaluation["by_task"].get("reward", {}).values()))
+    return int(evaluation["rollouts"]) - given

@@ -17,6 +17,7 @@ class Tally:
     population, is Welford's.
     """
 
+    count: int = 0
     scored: int = 0
     positive: int = 0
     not_applicable: int = 0
@@ -34,6 +35,7 @@ class Tally:
     _squares: float = 0.0
 
     def add(self, score: Score) -> None:
+        self.count += 1
         self.seconds += score.seconds
         self.slowest = max(self.slowest, score.seconds)
         if score.error:
@@ -41,7 +43,7 @@ class Tally:
             self.messages[score.error.kind] = self.last_error = score.error.message
         elif score.value is None:
             self.not_applicable += 1
-        else:
+        if score.value is not None:  # an error too may have one: scoring.on_error is zero
             self._add(score.value)
 
     def _add(self, value: float) -> None:
@@ -55,10 +57,6 @@ class Tally:
         distance = value - self._centre
         self._centre += distance / self.scored
         self._squares += distance * (value - self._centre)
-
-    @property
-    def count(self) -> int:
-        return self.scored + self.not_applicable + self.errors.total()
 
     @property
     def mean(self) -> float | None:

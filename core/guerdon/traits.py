@@ -46,7 +46,7 @@ def traits(
             by the end of its log, its exit code (`None` when it took longer than `timeout` seconds).
         serves_adapters: Of a backend: whether it can answer with an adapter that was trained here; true by default.
         gpu_share: Of a backend: `(settings) -> share`, its server's of each GPU's memory; 0: not known.
-        single_turn: Of an agent: it asks the model once, without tools.
+        single_turn: Of an agent: it asks the model once, without tools, and gives back the reply as it is.
         reached_at: Of an executor: `(settings) -> host`, the address at which its workers reach this machine, for the
             engine to listen at; empty: they are on this machine. Asked where the user gave none.
     """

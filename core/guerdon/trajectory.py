@@ -57,7 +57,7 @@ class Trajectory:
     `phase` is "train", "eval" or "warmup". `iteration` counts from 1, what happens before the first has 0. `attempt`
     counts from 0 within the group of one task.
     `completion` is the agent's final answer, `None` when it failed. `reward` is the weighted sum of `scores`, `None`
-    until scored or where no reward applied. `tries` counts how often it was begun before it came to its end.
+    until scored or where no reward of any weight applied. `tries` counts how often it was begun before its end.
     """
 
     id: str
@@ -126,11 +126,13 @@ class Trajectory:
 def weighted_sum(scores: Mapping[str, Score]) -> float | None:
     """The sum of value times weight over the rewards that applied; `None` when none did or one failed (`drop`).
 
-    Without the one that failed, a right answer would be worth less than a wrong one beside it.
+    Without the one that failed, a right answer would be worth less than a wrong one beside it. What has weight 0 is
+    only measured: beside others it decides nothing.
     """
-    if any(s.error and s.value is None for s in scores.values()):
+    counting = [s for s in scores.values() if s.weight] or list(scores.values())
+    if any(s.error and s.value is None for s in counting):
         return None
-    given = [s.value * s.weight for s in scores.values() if s.value is not None]
+    given = [s.value * s.weight for s in counting if s.value is not None]
     return sum(given) if given else None
 
 

@@ -46,7 +46,7 @@ async def transformers(
     quiet = {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive"}
     env = {key: os.environ.get(key, value) for key, value in quiet.items()} | {"HF_HUB_OFFLINE": "1"}
     with server_log("transformers") as log_file:
-        endpoint = LocalEndpoint(name, command, log_file=log_file, start_timeout=start_timeout, env=env)
+        endpoint = LocalEndpoint(name, command, folder=folder, log_file=log_file, start_timeout=start_timeout, env=env)
         try:
             await endpoint.start()
             yield endpoint

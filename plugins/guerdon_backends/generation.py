@@ -40,6 +40,7 @@ class Job:
     top_k: int = 0
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    ends: frozenset[int] = frozenset()
     adapter: Adapter | None = None
     cancelled: bool = False
     replies: "list[Reply]" = field(default_factory=list)
@@ -166,7 +167,7 @@ class Engine:
         job = reply.job
         reply.ids += tokens  # streams read along: what they look at first comes last
         reply.logprobs += logprobs
-        if reply.ids[-1] in self.ends:
+        if self.ended(reply):
             reply.text, reply.finish = self.decode(reply.ids[:-1]), "stop"
         elif job.stop and (cut := first_of(job.stop, text := self.decode(reply.ids))) >= 0:
             reply.text, reply.finish = text[:cut], "stop"
@@ -178,6 +179,10 @@ class Engine:
             job.heard(reply)
         if reply.finish and len(job.replies) == job.n:
             job.done(sorted(job.replies, key=lambda r: r.index))
+
+    def ended(self, reply: Reply) -> bool:
+        """Whether its last token is one that ends a reply."""
+        return reply.ids[-1] in self.ends or reply.ids[-1] in reply.job.ends
 
     def decode(self, ids: list[int]) -> str:
         return str(self.tokenizer.decode(ids, skip_special_tokens=True))

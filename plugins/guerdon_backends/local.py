@@ -46,6 +46,7 @@ class LocalEndpoint(RunningEndpoint):
         name: str,
         command: Sequence[str],
         *,
+        folder: str,
         log_file: Path,
         start_timeout: float,
         env: Mapping[str, str] | None = None,
@@ -61,7 +62,8 @@ class LocalEndpoint(RunningEndpoint):
         self._port.bind(("127.0.0.1", 0))
         host, port = self._port.getsockname()
         self._url = f"http://{host}:{port}"
-        super().__init__(HttpEndpoint(self._url + "/v1", name, key, timeout=86400, retries=retries, token_ids=True))
+        http = HttpEndpoint(self._url + "/v1", name, key, timeout=86400, retries=retries, token_ids=True)
+        super().__init__(http, folder=folder)
         self._command = [*command, "--host", host, "--port", str(port)]
         self._env = {**os.environ, **(env or {})}
         self._log_file = log_file

@@ -19,6 +19,7 @@ import httpx
 from guerdon.errors import BackendError, near_miss
 from guerdon.task import Task
 from guerdon_backends.endpoint import HttpEndpoint
+from guerdon_backends.speech import otherwise
 
 log = logging.getLogger("guerdon")
 
@@ -39,12 +40,13 @@ HINTS = {
 
 
 class RunningEndpoint:
-    """The endpoint of a server that others start and end; `tag` tells its adapters from those of other runs."""
+    """The endpoint of a server that others start and end; `tag` tells its adapters from those of other runs, `folder`
+    holds its base model, where that is known."""
 
-    def __init__(self, http: HttpEndpoint, tag: str = "") -> None:
+    def __init__(self, http: HttpEndpoint, tag: str = "", folder: str = "") -> None:
         self.model = self._base = http.model
         self._http = http
-        self._tag = tag
+        self._tag, self._folder = tag, folder
         self._adapter: Path | None = None
         self._version = 0
         self._loaded: list[str] = []
@@ -124,6 +126,7 @@ class RunningEndpoint:
             self._loaded.append(name)
             log.info("%s is served as %s (swapped in %.2f s)", path.name, name, time.monotonic() - started)
         self.model = self._http.model = name
+        self._http.extra = otherwise(path, Path(self._folder)) if path and self._folder else {}
         self._adapter = path
         while len(self._loaded) > KEPT:
             with contextlib.suppress(BackendError):  # a server that is full forgets by itself
@@ -157,7 +160,7 @@ async def running(model: str, folder: str, url: str, key: str, key_env: str) -> 
         await http.check(DEADLINE)
         http.model = named(model, folder, await models(root, key), root)
         log.info("%s is served at %s, by a server that is not ours", http.model, root)
-        endpoint = RunningEndpoint(http, f"-{secrets.token_hex(3)}")
+        endpoint = RunningEndpoint(http, f"-{secrets.token_hex(3)}", folder)
         try:
             yield endpoint
         finally:

@@ -6,6 +6,7 @@ LoRA adapters that are loaded while it runs. What it does not know and would cha
 
 import argparse
 import asyncio
+import copy
 import functools
 import os
 import secrets
@@ -26,6 +27,7 @@ from guerdon_backends.chat import Prompts, clean, parse_reply
 from guerdon_backends.child import end_with_parent
 from guerdon_backends.generation import Engine, Job, Reply
 from guerdon_backends.lora import Adapter, read_adapter
+from guerdon_backends.speech import END, chatml
 from guerdon_backends.streaming import Told, event, growing, sayable
 
 NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -43,6 +45,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 }
 """Fields that this server does not know, with the values that change nothing."""
 
+TEMPLATES = 4
+"""Chat templates of requests that are kept, with the replies remembered for each."""
 
 Say = Callable[[Reply, str, slice], dict[str, Any]]
 """A choice's text and some of its tokens, as an endpoint puts them."""
@@ -62,7 +66,7 @@ class Server:
     def __init__(self, name: str, engine: Engine) -> None:
         self.name = name
         self.engine = engine
-        self.prompts = Prompts(engine.tokenizer)
+        self._prompts = {"": Prompts(engine.tokenizer)}
         self.adapters: dict[str, Adapter] = {}
         self.thread = threading.Thread(target=engine.run, name="generation", daemon=True)
         self.thread.start()
@@ -131,7 +135,7 @@ class Server:
         try:
             messages = clean(body.get("messages"))
             tools = body.get("tools") or []
-            prompt = await asyncio.to_thread(self.prompts.encode, messages, tools, options)
+            prompt = await asyncio.to_thread(self.prompts(body).encode, messages, tools, options)
         except (ValueError, TypeError) as error:
             raise RequestError(str(error)) from None
         if body.get("stream"):
@@ -139,6 +143,17 @@ class Server:
             return StreamingResponse(chunks, media_type="text/event-stream")
         replies = await self._replies(request, self._job(body, prompt))
         return JSONResponse(self._completion(body, messages, prompt, replies)) if replies else Response(status_code=499)
+
+    def prompts(self, body: dict[str, Any]) -> Prompts:
+        """By the template that the request brings, else the model's own."""
+        asked = body.get("chat_template") or ""
+        if not isinstance(asked, str):
+            raise RequestError("`chat_template` must be a text")
+        if asked not in self._prompts:
+            tokenizer = copy.copy(self.engine.tokenizer)
+            tokenizer.chat_template = asked
+            self._prompts = dict([*self._prompts.items()][:TEMPLATES]) | {asked: Prompts(tokenizer)}
+        return self._prompts[asked]
 
     async def text(self, request: Request) -> Response:
         """A text completion."""
@@ -253,6 +268,9 @@ class Server:
         stop = [stop] if isinstance(stop, str) else stop
         if not isinstance(stop, list) or not all(isinstance(s, str) and s for s in stop):
             raise RequestError("`stop` must be a text or a list of texts")
+        ends = body.get("stop_token_ids") or []
+        if not isinstance(ends, list) or not all(type(token) is int for token in ends):
+            raise RequestError("`stop_token_ids` must be a list of token ids")
         longest = "max_completion_tokens" if body.get("max_completion_tokens") is not None else "max_tokens"
         return Job(
             prompt,
@@ -264,6 +282,7 @@ class Server:
             top_k=max(0, whole(body, "top_k", 0, -1, 1 << 30)),
             seed=whole(body, "seed", 0, -(1 << 63), 1 << 64) if body.get("seed") is not None else None,
             stop=tuple(stop),
+            ends=frozenset(ends),
             adapter=self.adapters.get(model),
         )
 
@@ -292,9 +311,9 @@ class Server:
         message = parse_reply(reply.text) if self._tools(body) else {"role": "assistant", "content": reply.text}
         if calls := message.get("tool_calls"):
             message["tool_calls"] = calls[:1] if body.get("parallel_tool_calls") is False else calls
-        ended = reply.ids[-1] in self.engine.ends
+        ended = self.engine.ended(reply)
         if ended or reply.finish == "length":  # else a stop string: the client has less than was sampled
-            self.prompts.remember(messages, clean([message])[0], reply.ids[:-1] if ended else reply.ids)
+            self.prompts(body).remember(messages, clean([message])[0], reply.ids[:-1] if ended else reply.ids)
         choice: dict[str, Any] = {
             "index": index,
             "message": message,
@@ -392,6 +411,8 @@ def load_engine(model: str, dtype: str, device: str, max_batch: int, threads: in
     if dtype == "auto":
         dtype = "float32" if device == "cpu" else "bfloat16"
     tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+    if not tokenizer.chat_template:
+        tokenizer.chat_template = chatml(END if END in tokenizer.get_vocab() else tokenizer.eos_token or END)
     weights = transformers.AutoModelForCausalLM.from_pretrained(
         model, dtype=getattr(torch, dtype), attn_implementation="sdpa"
     )

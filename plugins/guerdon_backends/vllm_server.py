@@ -87,6 +87,7 @@ async def vllm(
     from guerdon_backends.local import SleepyEndpoint, served_name
     from guerdon_backends.models import local_folder
     from guerdon_backends.running import KEPT, running
+    from guerdon_backends.speech import without_template
 
     if url:
         folder = str(Path(model).expanduser().resolve()) if Path(model).expanduser().is_dir() else ""
@@ -112,6 +113,7 @@ async def vllm(
         "max-loras": KEPT if max_lora_rank else None,
         "enable-auto-tool-choice": bool(tool_parser) or None,
         "tool-call-parser": tool_parser,
+        "trust-request-chat-template": True,  # an adapter's own
         "enable-sleep-mode": True,
         "logprobs-mode": "processed_logprobs",  # as sampled from, temperature and all
         "generation-config": "vllm",  # what a request leaves open is neutral, not the model's own top_p and top_k
@@ -130,11 +132,17 @@ async def vllm(
         "HF_HUB_OFFLINE": "1",
     }
     # not `vllm serve`: with data_parallel that starts several API servers, and an adapter is loaded into one of them
-    command = [sys.executable, "-m", "guerdon_backends.child", "vllm.entrypoints.openai.api_server", *written(flags)]
+    command = [sys.executable, "-m", "guerdon_backends.child", "vllm.entrypoints.openai.api_server"]
     with server_log("vllm") as log_file:
+        if "chat-template" not in flags and (needed := without_template(Path(folder))):
+            written_to = log_file.with_suffix(".jinja")
+            written_to.write_text(needed, encoding="utf-8")
+            flags["chat-template"] = str(written_to)
+        command += written(flags)
         endpoint = SleepyEndpoint(
             name,
             command,
+            folder=folder,
             log_file=log_file,
             start_timeout=start_timeout,
             env=env,

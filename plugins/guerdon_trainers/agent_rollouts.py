@@ -44,6 +44,7 @@ class AgentRollouts:
     figures: dict[str, float] = field(default_factory=dict)
     count: int = 0
     cut: int = 0
+    silent: bool = False
 
     def __call__(self, prompts: list[list[dict[str, Any]]], trainer: Any) -> dict[str, Any]:
         """One rollout for each prompt, whose last message names the task."""
@@ -73,6 +74,12 @@ class AgentRollouts:
             kinds = ", ".join(f"{count} {kind}" for kind, count in failures.most_common())
             raise TrainingError(f"All {counted(rollouts, 'rollout')} of step {step} failed: {kinds}.")
         rows = [row(rollout, self.max_length, self.filler) for rollout in rollouts]
+        if (silent := sum(not r["completion_ids"] and not r.get("failure") for r in rollouts)) and not self.silent:
+            self.silent = True
+            self.job.say(
+                f"in {silent} of {counted(rollouts, 'rollout')} in step {step} the model said nothing (did the agent "
+                "go on after a failed request?): their scores are left out"
+            )
         if (cut := sum(each["cut"] for each in rows)) and not self.cut:
             self.job.say(
                 f"{cut} of {counted(rollouts, 'rollout')} in step {step} are longer than max_length={self.max_length}: "
@@ -97,10 +104,11 @@ class AgentRollouts:
 def row(rollout: dict[str, Any], max_length: int, filler: int) -> dict[str, Any]:
     """A rollout as trl wants it, cut at its end to `max_length` tokens in all.
 
-    One without ids, or whose prompt alone is too long, becomes a masked token: it keeps its place in its group.
+    One without ids, or whose prompt alone is too long, becomes a masked token: it keeps its place in its group. Without
+    ids its scores are not the policy's, and are left out: the others would be measured by them.
     """
     prompt, completion = list(rollout["prompt_ids"] or ()), list(rollout["completion_ids"] or ())
-    made = {"scores": dict(rollout.get("scores") or {}), "failed": not completion, "cut": False}
+    made = {"scores": dict((completion and rollout.get("scores")) or {}), "failed": not completion, "cut": False}
     room = max_length - len(prompt)
     if not completion or not prompt or room < 1:
         empty = {"prompt_ids": [filler], "completion_ids": [filler], "logprobs": [0.0], "env_mask": [0]}

@@ -6,11 +6,14 @@ Without a GPU it is transformers' plain generation; with one vLLM, in the traine
 import importlib.util
 import os
 import socket
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from guerdon.errors import TrainingError
 from guerdon.training import Rollouts, TrainingJob
 
+CORRECTION = "vllm_importance_sampling_correction"
+Say = Callable[[str], None]
 Generation = Literal["auto", "transformers", "vllm", "vllm-server"]
 
 
@@ -69,7 +72,8 @@ def refuse_stored_bits(model: Any, how: str) -> None:
     if how.startswith("vllm") and quantizer is not None and quantizer.pre_quantized:
         raise TrainingError(
             f"The model {model.name_or_path} is stored quantized; vLLM cannot be given trained weights for it. Name "
-            "the plain model (tuning: qlora puts it into four bits), or take backend: unsloth or generation: transformers."
+            "the plain model (tuning: qlora puts it into four bits), or take backend: unsloth, or generation: "
+            "transformers."
         )
 
 
@@ -84,15 +88,25 @@ def vllm_environment(backend: str, world: int) -> None:
             os.environ.setdefault(name, str(value))
 
 
-def vllm_values(how: str, url: str | None, max_length: int) -> dict[str, Any]:
+def vllm_values(
+    how: str, url: str | None, max_length: int, sampling: Mapping[str, Any], options: Mapping[str, Any], say: Say
+) -> dict[str, Any]:
     """By trl's names; memory and the like are options."""
     if not how.startswith("vllm"):
         return {"use_vllm": False}
-    mode = {"vllm_mode": "server", "vllm_server_base_url": url} if how == "vllm-server" else {"vllm_mode": "colocate"}
+    mode: dict[str, Any] = {"vllm_mode": "colocate"}
+    if how == "vllm-server":
+        mode = {"vllm_mode": "server", "vllm_server_base_url": url}
+    if (sampling["top_p"] < 1 or sampling["top_k"] or options.get("min_p")) and CORRECTION not in options:
+        # what is sampled is likelier by the mass cut off, at each token: weights of e^-42 for an answer of 1,000
+        say(f"{CORRECTION} is off: with top_p, top_k or min_p it would weigh long answers down to nothing")
+        mode |= {CORRECTION: False}
     return {"use_vllm": True, "vllm_max_model_length": max_length, **mode}
 
 
-def stop_values(how: str, rollouts: Rollouts) -> dict[str, Any]:
-    """Of trl's `generation_kwargs`."""
+def stop_values(how: str, rollouts: Rollouts, end: int | None) -> dict[str, Any]:
+    """Of trl's `generation_kwargs`: `end` is the token that ends a turn, which vLLM would look up in the base alone."""
+    if not how.startswith("vllm"):
+        return {}
     stop = rollouts.sampling.get("stop")
-    return {"stop": list(stop)} if stop and how.startswith("vllm") else {}
+    return ({"stop": list(stop)} if stop else {}) | ({"stop_token_ids": [end]} if end is not None else {})

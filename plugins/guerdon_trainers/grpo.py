@@ -232,8 +232,10 @@ def grpo(
                 **values,
                 **SAID,
                 **sampling,
-                **vllm_values(how, vllm_url, max_length),
-                "generation_kwargs": stop_values(how, rollouts) | options.pop("generation_kwargs", {}) or None,
+                **vllm_values(how, vllm_url, max_length, sampling, options, job.say),
+                "generation_kwargs": stop_values(how, rollouts, tokenizer.eos_token_id)
+                | options.pop("generation_kwargs", {})
+                or None,
                 "num_generations": rollouts.group_size,
                 "steps_per_generation": batch.accumulation,
                 "reward_weights": [weight for _, weight in rollouts.rewards],
@@ -259,6 +261,8 @@ def grpo(
             gpu_memory=options.get("vllm_gpu_memory_utilization", 0.5),
         )
         beginning.past("model")
+        if tuning == "full" and config.beta:  # trl loads the reference by these
+            config.model_init_kwargs = {**(init or {}), "dtype": model.dtype}
         trls = name == "transformers"  # Unsloth's vLLM shares the model's memory
         if trls:
             refuse_stored_bits(model, how)

@@ -15,7 +15,10 @@ from guerdon.training import TrainingJob
 Tuning = Literal["lora", "qlora", "full"]
 
 LORA_SETTINGS = {"r": "lora_rank", "lora_alpha": "lora_alpha", "target_modules": "lora_targets"}
-SHAPE = ("lora_dropout", "bias", "target_modules", "modules_to_save", "use_rslora", "use_dora", "layers_to_transform")
+SHAPE = (
+    *("lora_dropout", "bias", "lora_bias", "target_modules", "target_parameters", "exclude_modules", "modules_to_save"),
+    *("rank_pattern", "alpha_pattern", "use_rslora", "use_dora", "layers_to_transform", "layers_pattern"),
+)
 """What makes one adapter's weights fit another."""
 ABOUT_THE_HUB = ("revision", "token", "trust_remote_code", "cache_dir", "local_files_only")
 """Of `model_init_kwargs`, what the tokenizer is loaded with too."""
@@ -106,7 +109,10 @@ def load(
     from peft import LoraConfig, PeftModel
 
     if job.adapter:
-        return PeftModel.from_pretrained(model, str(job.adapter), is_trainable=True), tokenizer, None
+        # as trl makes new ones: ZeRO-3 takes no mixture of types
+        stage = getattr(getattr(config, "deepspeed_plugin", None), "zero_stage", 0)
+        exact = {"autocast_adapter_dtype": False} if stage == 3 and tuning != "qlora" else {}
+        return PeftModel.from_pretrained(model, str(job.adapter), is_trainable=True, **exact), tokenizer, None
     return model, tokenizer, LoraConfig(**lora)
 
 
@@ -216,14 +222,20 @@ def _unsloth(
             "loftq_config": None,
             "use_rslora": False,
             **{name: value for name, value in lora.items() if name != "task_type"},
-            **{name: value for name, value in old.items() if name in SHAPE},
+            **{name: value for name, value in old.items() if name in SHAPE and (value or name in lora)},
             "use_gradient_checkpointing": checkpointing,
             "random_state": job.seed,
             "temporary_location": str(job.work / "unsloth_buffers"),
         },
     )
     if job.adapter:
-        set_peft_model_state_dict(model, load_peft_weights(str(job.adapter)))
+        found = set_peft_model_state_dict(model, load_peft_weights(str(job.adapter)))
+        lost = [*found.unexpected_keys, *(key for key in found.missing_keys if "lora_" in key)]
+        if lost:
+            raise TrainingError(
+                f"Unsloth's model does not take all of the adapter {job.adapter}: {', '.join(lost[:3])} "
+                f"({len(lost)} in all). Take backend: transformers."
+            )
     return model
 
 

@@ -21,16 +21,32 @@ def reporter(job: TrainingJob, first: Mapping[str, float] | None = None) -> Any:
 
     `first` are figures for the step before the first. It raises `TrainingError` at a loss that is not a number. At the
     end no checkpoint is written, for the result is: unless the best of all is looked for, or they are pushed to a hub.
+    What goes on from a checkpoint goes on with today's settings, and a step of more or fewer rows is said.
     """
     import torch
     from transformers import TrainerCallback
+    from transformers.trainer_callback import ExportableState
 
-    class Reporter(TrainerCallback):  # type: ignore[misc]  # transformers is untyped here
+    class Reporter(TrainerCallback, ExportableState):  # type: ignore[misc]  # transformers is untyped here
         last = 0.0
         seen = 0.0
+        rows = 0
 
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        def state(self) -> dict[str, Any]:  # kept in a checkpoint's trainer_state.json
+            return {"args": {}, "attributes": {"rows": self.rows}}
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **of: Any) -> None:
             self.last = time.perf_counter()
+            self.rows = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+            if state.global_step:
+                _settle_anew(args, state, of["optimizer"], of["lr_scheduler"])
+                had = kept_state(state.stateful_callbacks, "Reporter").get("rows", self.rows)
+                if had != self.rows:
+                    job.say(
+                        f"a step has {self.rows} rows now, and had {had}: the {state.global_step} steps done count as "
+                        "steps of today's size, so the place in the data is another. With another batch_size, change "
+                        "gradient_accumulation too, or set global_batch"
+                    )
             job.log(state.global_step, state.max_steps, {} if state.global_step else first or {})
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -60,6 +76,30 @@ def reporter(job: TrainingJob, first: Mapping[str, float] | None = None) -> Any:
         on_evaluate = on_save = _pause  # their time is not the training's
 
     return Reporter()
+
+
+def _settle_anew(args: Any, state: Any, optimizer: Any, scheduler: Any) -> None:
+    """Put the settings over what transformers has loaded with a checkpoint: unchanged, they change nothing."""
+    from torch.optim.lr_scheduler import LambdaLR
+
+    state.compute_steps(args, state.max_steps)  # between two checkpoints, or evaluations
+    scheduler = getattr(scheduler, "scheduler", scheduler)  # accelerate's wrapper has torch's own
+    if not isinstance(scheduler, LambdaLR):  # DeepSpeed's own has settings of its own
+        return
+    groups, rates = optimizer.param_groups, scheduler.base_lrs
+    peak = rates[0]
+    for i, (group, course) in enumerate(zip(groups, scheduler.lr_lambdas, strict=False)):  # DeepSpeed drops empty ones
+        if rates[i] == peak:  # an optimizer may have groups with a rate of their own
+            rates[i] = group["initial_lr"] = args.learning_rate
+        group["lr"] = rates[i] * course(scheduler.last_epoch)
+        if i == 0 or group.get("weight_decay"):  # the first is what decays, by transformers; norms and biases do not
+            group["weight_decay"] = args.weight_decay
+    scheduler._last_lr = [group["lr"] for group in groups]
+
+
+def kept_state(stateful: Mapping[str, Any], callback: str) -> dict[str, Any]:
+    """What a checkpoint has of a callback, by its class's name: `stateful_callbacks` of its trainer_state.json."""
+    return dict(stateful.get(callback, {}).get("attributes", {}))
 
 
 def _worth(name: str, value: Any) -> bool:

@@ -3,6 +3,7 @@
 trl is configured, never subclassed. The rows reach it as token ids and labels, the same with either backend.
 """
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +17,7 @@ from guerdon_trainers.backend import Asked, choose, guarded, imports, prepare
 from guerdon_trainers.batches import solve
 from guerdon_trainers.beginning import Beginning
 from guerdon_trainers.model import Tuning, load, load_tokenizer, lora_values, settle
-from guerdon_trainers.reporter import last_checkpoint, reporter, save
+from guerdon_trainers.reporter import kept_state, last_checkpoint, reporter, save
 from guerdon_trainers.templates import settle_template
 from guerdon_trainers.token_file import TokenSet, token_set
 
@@ -232,7 +233,7 @@ def _train(
     checkpoint: str | None,
     beginning: Beginning,
 ) -> None:
-    from transformers import EarlyStoppingCallback, PrinterCallback
+    from transformers import PrinterCallback
     from trl import SFTTrainer
 
     counts = rows.counts
@@ -245,7 +246,7 @@ def _train(
         peft_config=adapter,
         callbacks=[
             reporter(job, {"rows": counts.rows, "rows_cut": counts.cut, "rows_dropped": counts.dropped}),
-            *([EarlyStoppingCallback(patience)] if patience else []),
+            *([_early_stop(patience, checkpoint)] if patience else []),
             beginning.callback(),
         ],
     )
@@ -259,3 +260,15 @@ def _train(
         best = f"of step {state.best_global_step}, eval_loss {state.best_metric:.4g}"
         job.say(f"{early}the best weights are kept: {best}")
     save(trainer, tokenizer, job)
+
+
+def _early_stop(patience: int, checkpoint: str | None) -> Any:
+    """It goes on counting where the checkpoint's was; transformers can bring it back, but with the patience of then."""
+    from transformers import EarlyStoppingCallback
+
+    callback = EarlyStoppingCallback(patience)
+    if checkpoint:
+        state = json.loads(Path(checkpoint, "trainer_state.json").read_text())
+        kept = kept_state(state["stateful_callbacks"], "EarlyStoppingCallback")
+        callback.early_stopping_patience_counter = kept.get("early_stopping_patience_counter", 0)
+    return callback

@@ -198,6 +198,8 @@ def _plain(message: Message) -> Message:
     if isinstance(content, list):
         content = "".join(part.get("text", "") for part in content)
     made["content"] = content or ""
+    if thoughts := made.get("reasoning_content"):
+        made.setdefault("thinking", thoughts)  # as gpt-oss's and LFM2.5's templates call them
     if calls := made.get("tool_calls"):
         made["tool_calls"] = [_plain_call(call) for call in calls]
     else:
@@ -330,17 +332,25 @@ def _check_answers(
     tokenizer: Any, messages: Sequence[Message], learn: Collection[int] | None, tokens: TokenRow, place: str
 ) -> None:
     """That what the assistant says is among the tokens to learn: some templates drop tool calls, or thoughts."""
-    heard = ""
+    heard, at = "", 0
     for i, message in enumerate(messages):
         if message["role"] != "assistant" or not (learn is None or i in learn):
             continue
         heard = heard or _bare(tokenizer.decode([t for t in tokens["labels"] if t != MASKED]))
+        start = at  # another message may have said the same; within one, some templates put calls before the text
         for what, text in _said(_plain(message), last=i == len(messages) - 1):
-            if _bare(text) not in heard and _bare(_there_and_back(tokenizer, text)) not in heard:
+            bare = _bare(text)
+            if (found := heard.find(bare, start)) < 0:
+                bare = _bare(_there_and_back(tokenizer, text))
+                found = heard.find(bare, start)
+            at = max(at, found + len(bare))
+            if found < 0:
                 shown = text if len(text) < 60 else f"{text[:57]}..."
+                number = f"{i + 1} or of one before it" if bare in heard else i + 1
+                kept = ", with the thoughts in the content: <think>...</think>" if what == "the thoughts" else ""
                 raise TrainingError(
-                    f"{place}: the chat template drops {what} of message {i + 1} ({shown!r}): it is not among the "
-                    "tokens to learn. Take a template that has it, e.g. chat_template: chatml."
+                    f"{place}: the chat template drops {what} of message {number} ({shown!r}): it is not among the "
+                    f"tokens to learn. Take a template that has it, e.g. chat_template: chatml{kept}."
                 )
 
 

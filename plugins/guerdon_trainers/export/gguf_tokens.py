@@ -34,7 +34,8 @@ def add_tokenizer(writer: Any, model: Any, tokenizer: Any) -> None:
     spec = json.loads(tokenizer.backend_tokenizer.to_str())
     bpe = spec["model"]
     if bpe["type"] != "BPE" or not bpe["merges"]:
-        raise ExportError(f"no GGUF is made here of a model with a {bpe['type']} tokenizer, only of BPE")
+        kind = f"{bpe['type']} tokenizer" if bpe["type"] != "BPE" else "BPE tokenizer without merges"
+        raise ExportError(f"no GGUF is made here of a model with a {kind}, only of BPE with merges")
     bytewise = "ByteLevel" not in [part.get("type") for part in _splitters(spec)]
     tokens, types = _tokens(spec, model.config.vocab_size, bytewise, tokenizer)
     merges = [m if isinstance(m, str) else " ".join(m) for m in bpe["merges"]]

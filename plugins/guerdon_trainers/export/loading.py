@@ -15,7 +15,7 @@ def trained(job: ExportJob) -> Any:
     import torch
 
     model = load(job.model, torch.float32)
-    return model if job.adapter is None else with_adapter(model, job.adapter)
+    return model if job.adapter is None else with_adapter(_ending(model, job), job.adapter)
 
 
 def merged(job: ExportJob) -> Any:
@@ -24,7 +24,19 @@ def merged(job: ExportJob) -> Any:
     if job.adapter is None:
         return model
     job.say("merging the adapter")
-    return with_adapter(model, job.adapter).merge_and_unload(safe_merge=True)
+    return with_adapter(_ending(model, job), job.adapter).merge_and_unload(safe_merge=True)
+
+
+def _ending(model: Any, job: ExportJob) -> Any:
+    """A base that stops where the training's tokenizer ends a turn, and where it stopped before."""
+    end = tokenizer_of(job).eos_token_id
+    if end is not None:
+        before = model.generation_config.eos_token_id
+        others = before if isinstance(before, list) else [before]
+        ends = list(dict.fromkeys([end, *(other for other in others if other is not None)]))
+        model.config.eos_token_id = end
+        model.generation_config.eos_token_id = ends if len(ends) > 1 else end
+    return model
 
 
 def in_16_bits(model: Any) -> Any:
