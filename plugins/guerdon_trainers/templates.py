@@ -7,6 +7,7 @@ never grows: where `<|im_end|>` is no token of the model's, its end-of-sequence 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -51,13 +52,13 @@ def settle_template(tokenizer: Any, asked: str = "auto", say: Callable[[str], No
 
 def chatml(tokenizer: Any) -> str:
     """guerdon's ChatML, with an end of turn that the tokenizer knows."""
-    from guerdon_backends import speech  # what is trained here is what is served
-
+    # a file of the same distribution: what is trained here is what is served
+    text = files("guerdon_backends").joinpath("chat_template.jinja").read_text(encoding="utf-8")
     if END in tokenizer.get_vocab():
-        return speech.chatml()
+        return text
     if not tokenizer.eos_token:
         raise TrainingError("The model's tokenizer has neither <|im_end|> nor an end-of-sequence token.")
-    return speech.chatml(tokenizer.eos_token)
+    return text.replace(END, tokenizer.eos_token)
 
 
 def _read(path: Path) -> str:
