@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -155,7 +156,11 @@ def test_a_broken_file_is_named_with_its_line(train: Train) -> None:
         ({"chat_template": "nowhere.jinja"}, "nowhere.jinja cannot be read"),
     ],
 )
-def test_what_cannot_be_had(train: Train, settings: dict[str, Any], message: str) -> None:
+def test_what_cannot_be_had(
+    train: Train, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], message: str
+) -> None:
+    if settings.get("tuning") == "qlora":
+        monkeypatch.setitem(sys.modules, "bitsandbytes", None)
     with pytest.raises(TrainingError, match=message):
         train([{"messages": TALK}], **settings)
 
